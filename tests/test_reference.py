@@ -8,6 +8,7 @@ import inspect
 import re
 from collections import defaultdict
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -70,7 +71,7 @@ VARIABLES: Final = {
     "VeriffClient.sync_url": SYNC_URL_VARIABLE,
     "VeriffClient.allow_insecure_hosts": INSECURE_HOSTS_VARIABLE,
 }
-# The first pattern that the beginning of a description matches is the unit of a number.
+# The pattern in the name, else the one that comes first in the description, is the unit of a number.
 UNITS: Final = {
     r"bytes per second": "bytes per second",
     r"per second|requests a second|request rate": "per second",
@@ -83,14 +84,16 @@ UNITS: Final = {
     r"growth": "factor",
     r"code\b": "code of Veriff",
     r"status\b": "HTTP status",
-    r"number|largest|most|maximum|how many|calls|jobs|attempts|sessions|downloads|uploads": "count",
 }
+COUNTS: Final = (
+    r"number|largest|most|maximum|how many|calls|jobs|"
+    r"attempts|sessions|downloads|uploads"
+)
 HEAD: Final = """\
 # Options
 
-Every option of the library that has a default, and those of `Credentials`. For the options of commands, see
-[Command line](command-line.md). The test `tests/test_reference.py` writes this page from signatures, docstrings and the
-names of variables.
+Every option of the library that has a default, and those of `Credentials`. An option that is `None` by default says
+what this means. For the options of commands, see [Command line](command-line.md).
 
 `VeriffClient.from_env` and `Credentials.from_env` read the variables. An argument of `from_env` takes precedence over
 its variable. `VERIFF_SHARED_SECRET` may contain several secrets, separated by commas, the newest first. The library
@@ -101,7 +104,7 @@ COMMANDS: Final = """\
 # Command line
 
 Every command of `veriff-async` with its options. [Use the command line](../how-to/use-the-command-line.md) explains
-them with examples. The test `tests/test_reference.py` writes this page from the commands themselves.
+them with examples.
 
 Install it with `pip install "veriff-async[cli]"`. `-h` or `--help` after any command shows its help.
 
@@ -110,8 +113,7 @@ LOGS: Final = """\
 # Log messages
 
 The library logs with Python's `logging` and configures no handler. No record contains a secret, a body or a person's
-data. The test `tests/test_reference.py` writes this page from the code; `%s` and `%d` are values.
-A level of one of these loggers is valid for those below it too.
+data. `%s` and `%d` are values. A level of one of these loggers is valid for those below it too.
 
 A program that shows the level `WARNING` sees everything that may need attention. `ERROR` means that something was lost
 or must be repaired:
@@ -136,9 +138,10 @@ def parse_arguments(text: str) -> dict[str, str]:
     return found
 
 
-def first_sentence(text: str) -> str:
-    """Return the first sentence, with names as in Markdown."""
-    return re.split(r"(?<=[.])\s+(?=[A-Z`\"])", text.replace("``", "`"))[0]
+def summarize(text: str) -> str:
+    """Return the first sentence, and those that name a default, with names as in Markdown."""
+    first, *others = re.split(r"(?<=[.])\s+(?=[A-Z`\"])", text.replace("``", "`"))
+    return " ".join([first, *(sentence for sentence in others if re.search(r"default|None\b", sentence))])
 
 
 def write_default(parameter: inspect.Parameter) -> str:
@@ -160,9 +163,12 @@ def find_unit(name: str, parameter: inspect.Parameter, meaning: str) -> str:
     kind = str(parameter.annotation)
     if "Callable" in kind or not re.search(r"\b(int|float|Literal\[\d)", kind):
         return ""
-    for pattern, unit in UNITS.items():
-        if any(re.search(pattern, text, re.IGNORECASE) for text in (name.replace("_", " "), meaning)):
-            return unit
+    for text in (name.replace("_", " "), meaning):
+        matches = ((re.search(pattern, text, re.IGNORECASE), unit) for pattern, unit in UNITS.items())
+        if found := [(match.start(), unit) for match, unit in matches if match]:
+            return min(found, key=itemgetter(0))[1]
+    if re.search(COUNTS, f"{name} {meaning}", re.IGNORECASE):
+        return "count"
     pytest.fail(f"the unit of {name} is not in its description: {meaning}")
 
 
@@ -174,11 +180,13 @@ def describe_options(page: str, owner: Callable[..., object]) -> Iterator[Row]:
         key = f"{title}.{name}"
         if parameter.default is inspect.Parameter.empty and key not in VARIABLES:
             continue
-        meaning = first_sentence(meanings[name])
+        meaning = summarize(meanings[name])
         if meaning == "See `verify_many`.":
-            meaning = first_sentence(parse_arguments(inspect.getdoc(batch.verify_many) or "")[name])
+            meaning = summarize(parse_arguments(inspect.getdoc(batch.verify_many) or "")[name])
         variable = f"`{VARIABLES[key]}`" if key in VARIABLES else ""
         unit = find_unit(name, parameter, meaning)
+        if parameter.default is None and not meaning.startswith(("Called ", "Awaited ")):
+            assert re.search(r"default|`None`|without", meaning), f"{key}: say what None means"
         yield Row((f"[`{title}`]({page}) `{name}`", write_default(parameter), unit, variable, meaning))
 
 

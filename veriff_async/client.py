@@ -167,22 +167,22 @@ class VeriffClient:
             hosts on 9 December 2026: an old one gives a `DeprecatedHostWarning`.
         feedback_url: Host of the feedback API, for reports of fraud. The default is Veriff's documented host, or
             `base_url` if that is on this machine.
-        sync_url: Host of the synchronous check of registries, likewise. Veriff's default may change with the hosts of
-            9 December 2026.
+        sync_url: Host of the synchronous check of registries. The default is Veriff's documented host, or `base_url`
+            if that is on this machine. Whether Veriff's host changes on 9 December 2026 is unknown.
         inbox: The inbox in which a `WebhookReceiver` of this application records webhooks, in this process or another;
-            see `veriff_async.inbox`. The client does not close it.
-        retry: How often and how long a call is tried.
-        poll: How often the client polls for decisions while coroutines wait. By default, a client with an `inbox` polls
-            late and seldom, and as often as one without while the inbox fails.
-        timeouts: How long one attempt may take.
+            see `veriff_async.inbox`. By default, the client only polls. It does not close the inbox.
+        retry: How often and how long a call is tried. By default ``RetryPolicy()``.
+        poll: How often the client polls for decisions while coroutines wait. By default ``PollPolicy()``; with an
+            `inbox`, the first poll is after 30 seconds and the interval grows from 60 to 300, while the inbox works.
+        timeouts: How long one attempt may take. By default ``Timeouts()``.
         max_connections: Largest number of connections in the pool.
         max_uploads: Largest number of concurrent uploads of the whole client; fewer than `max_connections`, so that
             other calls never queue behind pictures.
-        max_downloads: Largest number of concurrent downloads of the whole client, likewise.
+        max_downloads: Largest number of concurrent downloads of the whole client; fewer than `max_connections`, too.
         http_session: An ``aiohttp.ClientSession`` to use, for your own proxy or TLS settings; the client never closes
-            it. The ``limit`` and ``limit_per_host`` of its connector replace `max_connections`. Creations and
-            other requests that must not be repeated use their own connections, for which aiohttp counts
-            ``limit_per_host`` separately.
+            it. By default the client opens and closes one of its own. The ``limit`` and ``limit_per_host`` of the
+            connector replace `max_connections`. Creations and other requests that must not be repeated use their own
+            connections, for which aiohttp counts ``limit_per_host`` separately.
         trust_env: Whether proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc`` are read from the environment, as
             aiohttp does; if you pass `http_session`, set it on that session instead.
         allow_insecure_hosts: Names of other machines that may be reached over plain http, for example the service name
@@ -191,7 +191,8 @@ class VeriffClient:
         verify_responses: Whether to check the signatures of the responses that Veriff signs.
         thresholds: The limits for pictures with ``Media(..., quality=...)``; by default those of
             `InspectionThresholds`.
-        face_detector: Finds the faces in such pictures, see `inspect_media`.
+        face_detector: Finds the faces in pictures with ``Media(..., quality=...)``, see `inspect_media`. By default
+            faces are neither counted nor measured.
 
     Raises:
         ConfigurationError: An option is invalid; the message names it.

@@ -84,7 +84,7 @@ class Credentials:
         api_key: The API key (a UUID) from the integration's API Keys page.
         shared_secret: The shared secret key that signs requests.
         previous_secrets: Other live secrets, newest first; Veriff keeps up to five in all.
-        integration_id: Needed only for an API key that several integrations share.
+        integration_id: Needed only for an API key that several integrations share; by default it is not sent.
 
     Raises:
         ConfigurationError: A value is empty, has white space around it, or there are more than five secrets.

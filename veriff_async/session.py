@@ -106,7 +106,7 @@ class VerificationSession:
 
         Args:
             media: The media to upload; several may have the same context.
-            concurrency: Largest number of concurrent uploads of this call; never more than the client's
+            concurrency: Largest number of concurrent uploads of this call; by default, and at most, the client's
                 ``max_uploads``.
             progress: Called in the event loop after each piece with an `UploadProgress`; it must not block.
             on_uploaded: Awaited after each upload with the index of the media and its receipt, while other uploads
@@ -477,7 +477,7 @@ class VerificationSession:
                 decision that the inbox has, or that Veriff returns now.
             until: Returns whether a decision ends the wait. By default each one does except ``review``, which another
                 decision follows.
-            poll: How often to poll for this wait, instead of the client's policy.
+            poll: How often to poll for this wait; by default, the client's policy decides.
 
         Returns:
             The decision; check its ``status``. Its ``source`` is how this client received it.

@@ -92,7 +92,7 @@ async def verify_many(  # noqa: PLR0913  the options of a batch; all but three h
             yields `OutcomeUnknownError` and leaves the job for `resolve_unknown`; ``"recreate"`` creates another
             session; ``"fail"`` ends the job.
         retry_failed: Whether to retry jobs that failed permanently in an earlier run, from the step that failed.
-        rate_limits: Bounds of the request rate.
+        rate_limits: Bounds of the request rate; by default ``RateLimits()``.
         max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. Until a
             request has succeeded it is at most 30.
         progress: Called in the event loop after each step of a job with the counts so far; it must not block.
@@ -153,7 +153,7 @@ async def submit_many(  # noqa: PLR0913  the options of a batch; all but three h
         concurrency: Maximum of concurrent jobs.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        rate_limits: Bounds of the request rate.
+        rate_limits: Bounds of the request rate; by default ``RateLimits()``.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
@@ -192,7 +192,8 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
         journal: The journal of the jobs.
         timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
         max_waiting: Maximum of concurrent waits.
-        rate_limits: Bounds of the request rate with ``timeout=0``; longer waits share the client's poller.
+        rate_limits: Bounds of the request rate with ``timeout=0``, by default ``RateLimits()``; longer waits share the
+            client's poller.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 

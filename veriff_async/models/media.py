@@ -93,22 +93,25 @@ class Media:
             larger one twice, first to sign and then to send. A source that can be read only once is buffered in memory
             or, when it is large, in an unnamed temporary file. A file that you opened stays open.
         context: Its subject, for example ``"document-front"``; see `MediaContext`.
-        filename: A name for your display of progress; it is never sent.
-        mimetype: Its type, if you know it. The type is detected from the first bytes, and a contradiction is an error.
-        timestamp: When the picture was taken (aware).
-        max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920.
+        filename: A name for your display of progress, which is never sent; ``None`` if you need none.
+        mimetype: The MIME type, if you know it. By default the type is detected from the first bytes; a contradiction
+            to them is an error.
+        timestamp: When the picture was taken, with a time zone. By default none is sent.
+        max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920. By default
+            no picture is scaled.
             Without the next two arguments, JPEG, PNG and WebP keep their type, HEIC and HEIF become JPEG, and JPEG and
             WebP are written with quality 90. The orientation is applied, and metadata of the camera (location, time)
             are removed, except the colour profile. CMYK becomes RGB without a profile. A picture that is small enough
             is sent unchanged, metadata included.
-        max_bytes: Convert a picture to JPEG as below when its file has more bytes than this: in the best quality that
-            fits, and scaled down if quality 60 does not fit. Veriff's own limit is about 18 million.
+        max_bytes: Convert a picture to JPEG, as `convert` does, when its file has more bytes than this: in the best
+            quality that fits, and scaled down if quality 60 does not fit. By default there is no such limit.
+            Veriff's own limit is about 18 million.
         convert: ``"jpeg"`` converts every picture to a JPEG that Veriff accepts, also AVIF, TIFF, GIF, BMP and the
             first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG of which
-            only the metadata must be removed is not encoded again.
+            only the metadata must be removed is not encoded again. By default only the arguments above convert.
         quality: Whether to make the checks of `inspect_media` before anything is sent: ``"warn"`` issues a
-            `MediaQualityWarning` for a picture that fails one, ``"refuse"`` raises a `MediaQualityError`. The limits
-            and the face detector are those of the client.
+            `MediaQualityWarning` for a picture that fails one, ``"refuse"`` raises a `MediaQualityError`. By default
+            there is no check. The limits and the face detector are those of the client.
 
     The last four need the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. They do not change a PDF.
 

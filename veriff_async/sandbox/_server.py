@@ -106,11 +106,12 @@ class Sandbox:
         port: Port to listen on; 0 selects a free one.
         credentials: The credentials that clients must use; random ones by default.
         webhook_url: URL to which decisions are posted; ``None`` posts none.
-        webhook_urls: URLs to which other kinds of webhooks are posted, one for each kind as in the Customer Portal.
+        webhook_urls: URLs to which other kinds of webhooks are posted, one for each kind as in the Customer Portal;
+            ``None`` posts none.
         decide_after: Seconds from the submission of a session to its approval; ``None`` leaves the decision to
             `decide`.
-        clock: The time; a `VirtualClock` for tests in which days pass.
-        options: Behaviour that Veriff does not document, or documents in two ways.
+        clock: The time, by default the real one; a `VirtualClock` for tests in which days pass.
+        options: Behaviour that Veriff does not document, or documents in two ways; by default ``SandboxOptions()``.
         media_folder: Folder for uploaded files; a temporary folder by default. That one is removed when the sandbox
             stops or the process ends, or, after a kill, when the next sandbox starts. Only the owner can read the
             files.
