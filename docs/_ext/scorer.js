@@ -10,10 +10,11 @@ const TYPED_NAME = /[a-z][A-Z]|\w[_.]\w/.test(TYPED) ? TYPED : null;
 var Scorer = {
   score: ([page, title, anchor, _description, score, _file, kind]) => {
     const entry = kind === "object" && TYPED_NAME !== null && `.${title}`.endsWith(`.${TYPED_NAME}`) ? 40 : 0;
+    const option = page === "reference/options" && anchor === "" && /^[a-z]+(_[a-z]+)+$/.test(TYPED) ? 20 : 0;
     const folder = FOLDERS[page.split("/")[0]] ?? 0;
     const whole = anchor === "" || kind === "text" ? 4 : 0;
     const history = OF_HISTORY.includes(page) ? 12 : 0;
-    return score + entry + folder + whole - history;
+    return score + entry + option + folder + whole - history;
   },
   objNameMatch: 11,
   objPartialMatch: 6,

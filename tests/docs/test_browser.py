@@ -61,6 +61,9 @@ SEARCHES: Final = {
     "progress": ("how-to/upload-media.html",),
     "cancel": ("how-to/", "concepts/", "reference/"),
     "performance": ("project/performance.html",),
+    "DecisionTimeoutError": ("reference/errors.html",),
+    "create_session()": ("reference/client.html",),
+    "max_uploads": ("reference/options.html",),
 }
 """The words that a reader types, and the pages or folders of which one must be among the first results."""
 

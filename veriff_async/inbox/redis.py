@@ -108,7 +108,7 @@ class RedisInbox:
             keep the client for as long.
         prefix: The beginning of all key names; the braces keep them on one node of a cluster.
         retention: How much is kept; by default a million sessions for 30 days.
-        timeout: Seconds after which a record or another call fails; Veriff waits five for a response.
+        timeout: Seconds after which a record or another call fails; Veriff waits about five for a response.
         now: The time in seconds since 1970, for tests in which days pass; by default the server's time, so that a
             machine with a wrong clock deletes nothing.
 
