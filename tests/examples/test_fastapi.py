@@ -134,7 +134,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
 
 @pytest.fixture
 def start(load: Callable[[], Callable[..., object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Return a function that serves the application, in this process, and tells the sandbox its address."""
+    """Return a function that serves the application, in this process, and gives the sandbox its address."""
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
     monkeypatch.setenv("PUBLIC_URL", "http://localhost")
     monkeypatch.setenv("INBOX", str(tmp_path / "inbox.db"))

@@ -54,7 +54,7 @@ class Phone:
         self.page.get_by_role("button", name=LABELS[context]).set_input_files(name)  # type: ignore[arg-type]
 
     def fill(self, **pictures: bytes) -> None:
-        """Fill the form, with the specimens unless told otherwise."""
+        """Fill the form, with the specimens by default."""
         if self.page.get_by_label("First name").count():
             self.page.get_by_label("First name").fill("Ada")
             self.page.get_by_label("Last name").fill("Byron")
@@ -96,7 +96,7 @@ def use_phone(url: str, sandbox: Sandbox) -> None:
         phone = Phone(open_profile().new_page(), url)
         phone.sees("Verify your identity")
 
-        # Progress, as the page shows it: the texts of the state beside the picture.
+        # Progress, as the page shows it: the texts of the state next to the picture.
         phone.page.evaluate(
             """() => {
                 window.seen = [];

@@ -48,7 +48,7 @@ class _Call(Generic[_T]):
     Attributes:
         function: The function.
         future: Its result, unless the caller cancelled it.
-        claim: Taken by whichever comes first: the thread that runs the function, or the cancellation that prevents it.
+        claim: Taken by the first of two: the thread that runs the function, and the cancellation that prevents it.
         result: The result, once it has ended.
         error: The exception that ended it.
         has_ended: Whether it has ended, which the loop knows.

@@ -59,7 +59,7 @@ TOO_FEW = "Add a picture of the front of your document, and one of your face."
 class Verification:
     """The verification of one browser: its cookie, which only this server can sign, names the session.
 
-    No URL holds an id, so nobody can open the verification of another browser. In your application, keep the session of
+    No URL holds an id, so no one can open the verification of another browser. In your application, keep the session of
     Veriff in the row of the user who is logged in.
     """
 
