@@ -1,4 +1,4 @@
-"""Verify the users of an AWS Lambda function, behind API Gateway (REST or HTTP API) or a load balancer, through Mangum.
+"""Verify the users of an AWS Lambda function, behind API Gateway (REST or HTTP API), through Mangum.
 
 Install: pip install "veriff-async[redis]" mangum starlette
 Handler: lambda_app.handler

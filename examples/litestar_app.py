@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from litestar import Litestar, Request, Response, asgi, get, post, put
 from litestar.di import Provide
 from litestar.exceptions import ClientException, HTTPException, NotAuthorizedException
@@ -85,6 +86,13 @@ def answer_error(_request: HttpRequest, error: Exception) -> Response[dict[str, 
         # The library's messages contain neither secrets nor personal data, so they may be logged.
         LOG.error("%s: %s", type(error).__name__, error)
     return Response({"error": sentence}, status_code=status, headers={"Retry-After": "1"} if status == 503 else None)
+
+
+def forget_login(_request: HttpRequest, _error: Exception) -> Response[dict[str, str]]:
+    """Delete a cookie that this application has not encrypted, or has with an earlier SESSION_SECRET."""
+    response = Response({"error": "Log in first."}, status_code=401)
+    response.delete_cookie("session")
+    return response
 
 
 @post("/login", status_code=204)
@@ -181,7 +189,7 @@ def create_app() -> Litestar:
             "user_id": Provide(provide_user),
             "verification": Provide(provide_verification),
         },
-        exception_handlers={VeriffError: answer_error, HTTPException: answer_error},
+        exception_handlers={VeriffError: answer_error, HTTPException: answer_error, InvalidTag: forget_login},
         lifespan=[lifespan],
         logging_config=None,  # the program that runs this configures logging
         middleware=[cookies.middleware],

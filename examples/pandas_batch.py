@@ -133,6 +133,9 @@ async def verify_table(table: pd.DataFrame, folder: Path, journal: Path) -> pd.D
 
 def main(source: Path, target: Path) -> None:
     """Read, verify and write."""
+    if source.resolve() == target.resolve():
+        msg = "Give the results a file of their own: they would replace the table."
+        raise SystemExit(msg)
     table = read_table(source)
     results = asyncio.run(verify_table(table, source.parent, target.with_name(f"{target.name}.journal")))
     write_table(results, target)

@@ -111,6 +111,12 @@ def test_wrong_table_is_explained(example: ModuleType, tmp_path: Path, table: pd
         example.read_table(source)
 
 
+def test_results_never_replace_the_table(example: ModuleType, folder: Path) -> None:
+    """The program refuses to write its results into the file of the table."""
+    with pytest.raises(SystemExit, match="file of their own"):
+        example.main(folder / "two.csv", folder / "two.csv")
+
+
 @needs_posix
 async def test_killed_run_resumes(sandbox: Sandbox, folder: Path) -> None:
     """A run that is killed while it waits for decisions leaves a journal, from which the next one takes them."""

@@ -88,6 +88,14 @@ async def cut_upload(user: Browser, port: int) -> None:
     writer.close()
 
 
+async def forge_cookies(user: Browser, url: str) -> None:
+    """Alter the first character of each cookie, as if the secret was another one: the user has to log in again."""
+    forged = {cookie.key: ("B" if cookie.value[0] == "A" else "A") + cookie.value[1:] for cookie in user.jar}
+    headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in forged.items())}
+    async with ClientSession() as http, http.get(f"{url}/verification", headers=headers) as answer:
+        assert 401 == answer.status
+
+
 async def stop_with_open_requests(program: Program, waiting: Browser, uploading: Browser) -> None:
     """Stop a program while it waits for a decision and receives a picture; it must complete both."""
     started, may_end = asyncio.Event(), asyncio.Event()
@@ -119,6 +127,7 @@ async def test_user_is_verified(programs: Programs, sandbox: Sandbox, name: str)
             await other.log_in(program.url, "user-43")
             assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
             await cut_upload(other, program.port)
+            await forge_cookies(other, program.url)
             await other.log_in(program.url, "user-44")  # in the same browser
             assert 409 == (await other.send("PUT", program.url + FRONT, JPEG))[0]
             assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
