@@ -42,7 +42,7 @@ _PROCESSORS: Final = os.cpu_count() or 1
 
 
 @define(eq=False)
-class _Call(Generic[_T]):
+class _ThreadCall(Generic[_T]):
     """One call of a function.
 
     Attributes:
@@ -111,13 +111,13 @@ class _Queue:
         self._limit = limit
         # Protects the next two, so that a thread that ends leaves no call behind.
         self._lock = Lock()
-        self._waiting: deque[_Call[Any]] = deque()
+        self._waiting: deque[_ThreadCall[Any]] = deque()
         # When each thread took its present call.
         self._threads: dict[object, float] = {}
-        self._ended: deque[_Call[Any]] = deque()
+        self._ended: deque[_ThreadCall[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def put(self, call: _Call[Any]) -> None:
+    def put(self, call: _ThreadCall[Any]) -> None:
         """Add a call, and start a thread if none will take it soon."""
         with self._lock:
             self._waiting.append(call)
@@ -163,7 +163,7 @@ class _Queue:
         if oldest is not None:
             self._wake_loop()
 
-    def _take(self, thread: object) -> _Call[Any] | None:
+    def _take(self, thread: object) -> _ThreadCall[Any] | None:
         with self._lock:
             if self._waiting:
                 self._threads[thread] = monotonic()
@@ -233,16 +233,16 @@ class WorkerThreads:
                 await wait_for_end([call.ended])
             raise
         finally:
-            del call  # as in `_Call.run`
+            del call  # as in `_ThreadCall.run`
 
-    def _submit(self, function: Callable[[], _T]) -> _Call[_T]:
+    def _submit(self, function: Callable[[], _T]) -> _ThreadCall[_T]:
         loop = asyncio.get_running_loop()
         # A fork copies the executor without its threads, so that it would never run anything.
         if self._process != os.getpid():
             self._process, self._executor, self._queue = os.getpid(), None, None
         if self._queue is None or self._queue.loop is not loop:
             self._queue = _Queue(loop, self._limit, self._start_thread)
-        call: _Call[_T] = _Call(function, loop.create_future())
+        call: _ThreadCall[_T] = _ThreadCall(function, loop.create_future())
         self._queue.put(call)
         return call
 
