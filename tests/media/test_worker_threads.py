@@ -17,7 +17,7 @@ from anyio import CancelScope
 
 from tests.conditions import needs_posix
 from veriff_async._media import worker_threads
-from veriff_async._media.worker_threads import WorkerThreads, _ThreadCall, _Queue
+from veriff_async._media.worker_threads import WorkerThreads, _Queue, _ThreadCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,6 +126,7 @@ async def test_blocked_call_delays_neither_results_before_it_nor_calls_after_it(
 async def test_call_gets_a_thread_at_once_if_all_others_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that has been at one call for long takes no further one soon, so the next call starts another thread."""
     started: list[Callable[[], None]] = []
+    monkeypatch.setattr(worker_threads, "_CHECK_INTERVAL", 60)  # the first call is young, however busy the machine is
     queue = _Queue(asyncio.get_running_loop(), 3, started.append)
     calls = [_ThreadCall(threading.get_ident, asyncio.get_running_loop().create_future()) for _ in range(6)]
     queue.put(calls[0])
