@@ -154,6 +154,10 @@ def check_shell(code: str) -> None:
         arguments = find_arguments(words)
         if arguments is not None:
             check_arguments(arguments)
+        elif words[0] == ".ci/run":
+            command = [ROOT / ".ci/run", "--list"]
+            stages = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  our own script
+            assert set(words[1:]) <= set(stages.stdout.split()), words
         else:
             assert words[0] in OTHER_PROGRAMS, words[0]
 
