@@ -259,7 +259,7 @@ def describe_parameters(command: click.Command, context: click.Context) -> Itera
 
 def describe_commands(command: click.Command, parent: click.Context | None, path: str) -> Iterator[str]:
     """Describe a command, and those below it."""
-    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **command.context_settings)
     if parent is not None:
         yield f"{'#' * (path.count(' ') + 1)} `{path.partition(' ')[2]}`"
     yield write_help(command)
