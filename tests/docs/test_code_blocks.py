@@ -155,7 +155,7 @@ def check_shell(code: str) -> None:
         if arguments is not None:
             check_arguments(arguments)
         elif words[0] == ".ci/run":
-            command = [ROOT / ".ci/run", "--list"]
+            command = [str(ROOT / ".ci/run"), "--list"]
             stages = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  our own script
             assert set(words[1:]) <= set(stages.stdout.split()), words
         else:
