@@ -65,12 +65,20 @@ async def _name(host: str, port: int) -> CheckResult:
     return CheckResult("name", CheckOutcome.OK, f"{host} has {'one address' if count == 1 else f'{count} addresses'}.")
 
 
+async def _connect(host: str, port: int, context: ssl.SSLContext | None) -> asyncio.StreamWriter:
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        # RFC 8305 recommends this delay, after which a machine with broken IPv6 tries IPv4.
+        _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
+    else:  # uvloop has no such option
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+    return writer
+
+
 async def _connection(host: str, port: int) -> CheckResult:
     where = f"{host} port {port}"
     try:
         async with asyncio.timeout(_SECONDS):
-            # RFC 8305 recommends this delay, after which a machine with broken IPv6 tries IPv4.
-            _, writer = await asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
+            writer = await _connect(host, port, None)
     except TimeoutError:
         message = f"{where} did not answer in {_SECONDS:g} seconds: check for a firewall or a required proxy."
         return CheckResult("connection", CheckOutcome.FAILED, message)
@@ -87,7 +95,7 @@ async def _tls(host: str, port: int) -> CheckResult:
         async with asyncio.timeout(_SECONDS):
             # It reads the trusted certificates from the disk, which would block the event loop.
             context = await to_thread.run_sync(ssl.create_default_context)
-            _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
+            writer = await _connect(host, port, context)
     except TimeoutError:
         problem = f"the TLS handshake took more than {_SECONDS:g} seconds: check for a firewall that inspects TLS"
     except ssl.SSLCertVerificationError as error:
