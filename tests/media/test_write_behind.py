@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from functools import partial
 from threading import Event
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,10 +14,20 @@ from tests.conditions import run_loop
 from veriff_async._media.worker_threads import WorkerThreads
 from veriff_async._media.write_behind import WriteBehind
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.anyio
 
 
-async def test_writes_run_in_order_one_at_a_time() -> None:
+@pytest.fixture
+def workers() -> Iterator[WorkerThreads]:
+    """Return worker threads that end with the test."""
+    with closing(WorkerThreads(2)) as workers:
+        yield workers
+
+
+async def test_writes_run_in_order_one_at_a_time(workers: WorkerThreads) -> None:
     """A write waits for the previous one, and `flush` for the last."""
     written: list[int] = []
     release = Event()
@@ -24,7 +36,7 @@ async def test_writes_run_in_order_one_at_a_time() -> None:
         release.wait(10)
         written.append(number)
 
-    writer = WriteBehind(WorkerThreads(2))
+    writer = WriteBehind(workers)
     await writer.start(partial(write, 1))
     second = asyncio.create_task(writer.start(partial(write, 2)))
     await run_loop()
@@ -36,20 +48,20 @@ async def test_writes_run_in_order_one_at_a_time() -> None:
     assert written == [1, 2]
 
 
-async def test_error_of_a_write_is_raised_by_the_next_call() -> None:
+async def test_error_of_a_write_is_raised_by_the_next_call(workers: WorkerThreads) -> None:
     """The error of a thread reaches the caller that writes or flushes next; `wait` only waits."""
 
     def write() -> None:
         raise BrokenPipeError
 
-    writer = WriteBehind(WorkerThreads(2))
+    writer = WriteBehind(workers)
     await writer.start(write)
     await writer.wait()
     with pytest.raises(BrokenPipeError):
         await writer.start(write)
 
 
-async def test_cancelled_flush_leaves_the_thread_to_wait() -> None:
+async def test_cancelled_flush_leaves_the_thread_to_wait(workers: WorkerThreads) -> None:
     """A thread cannot be cancelled, so `wait` still waits for it after a cancelled `flush`."""
     ended, release = Event(), Event()
 
@@ -57,7 +69,7 @@ async def test_cancelled_flush_leaves_the_thread_to_wait() -> None:
         release.wait(10)
         ended.set()
 
-    writer = WriteBehind(WorkerThreads(2))
+    writer = WriteBehind(workers)
     await writer.start(write)
     flushing = asyncio.create_task(writer.flush())
     await run_loop()
