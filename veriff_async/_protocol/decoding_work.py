@@ -16,7 +16,7 @@ _BYTES: Final = frozenset({1, 2, 7})
 
 
 def largest_tiff_value(content: bytes) -> int:
-    """Return how many numbers the longest value in the first directory of a TIFF has; 0 if there is no directory.
+    """Return how many numbers the longest value in the first directory of a TIFF has; 0 without a directory.
 
     A decoder makes an object of each number, and of each strip and tile.
     """

@@ -80,7 +80,7 @@ def calibrate_thresholds(
         max_false_positives: Largest share of the approved pictures that may fail any one check, from 0 to below 1.
 
     Raises:
-        InvalidArgumentError: There is no approved picture, or `max_false_positives` is out of range.
+        InvalidArgumentError: No picture is approved, or `max_false_positives` is out of range.
     """
     if not approved:
         msg = "Calibration needs at least one approved picture: 200 or more give useful thresholds."

@@ -104,14 +104,14 @@ class Media:
             are removed, except the colour profile. CMYK becomes RGB without a profile. A picture that is small enough
             is sent unchanged, metadata included.
         max_bytes: Convert a picture to JPEG, as `convert` does, when its file has more bytes than this: in the best
-            quality that fits, and scaled down if quality 60 does not fit. By default there is no such limit.
+            quality that fits, and scaled down if quality 60 does not fit. By default the size is not limited.
             Veriff's own limit is about 18 million.
         convert: ``"jpeg"`` converts every picture to a JPEG that Veriff accepts, also AVIF, TIFF, GIF, BMP and the
             first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG of which
             only the metadata must be removed is not encoded again. By default only the arguments above convert.
         quality: Whether to make the checks of `inspect_media` before anything is sent: ``"warn"`` issues a
             `MediaQualityWarning` for a picture that fails one, ``"refuse"`` raises a `MediaQualityError`. By default
-            there is no check. The limits and the face detector are those of the client.
+            nothing is checked. The limits and the face detector are those of the client.
 
     The last four need the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. They do not change a PDF.
 

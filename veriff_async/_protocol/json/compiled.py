@@ -151,7 +151,7 @@ def _holder_lines(parents: tuple[str, ...]) -> list[str]:
     lines = [" holder = value"]
     for parent in parents:
         lines.append(f" holder = holder.get({parent!r})")
-        # Most objects that are no dict are missing, and to look for another kind of mapping takes ten times as long.
+        # Most objects that are not a dict are missing, and to look for another kind of mapping takes ten times as long.
         otherwise = "EMPTY if holder is None else as_object(holder) or EMPTY"
         lines.append(f" if holder.__class__ is not dict: holder = {otherwise}")
     lines.append(" get = holder.get")

@@ -46,7 +46,7 @@ class WebhookHandler(Protocol):
 
 @contextmanager
 def stop_on_signals() -> Generator[asyncio.Event]:
-    """Yield an event that signals to stop set instead of ending the process; needs a running loop."""
+    """Yield an event that a signal to stop sets, instead of ending the process; needs a running loop."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
