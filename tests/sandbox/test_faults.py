@@ -55,6 +55,25 @@ async def test_clear_faults_removes_pending_faults(caller: Caller) -> None:
     assert 503 == (await caller.post("/v1/sessions", {"verification": {}})).status
 
 
+async def test_waiting_faults_are_listed_and_removed_one_by_one(caller: Caller) -> None:
+    """The list shows how often each is yet to happen; a removed one does not happen, and its id is never used again."""
+    first = caller.sandbox.inject(Fault.status(500), times=2)
+    second = caller.sandbox.inject(Fault.drop(), method="post", path="/v1/*")
+    assert 500 == (await caller.post("/v1/sessions", {"verification": {}})).status
+    seen = [(waiting.id, waiting.times, waiting.method, waiting.path) for waiting in caller.sandbox.faults]
+    assert [(first, 1, None, None), (second, 1, "POST", "/v1/*")] == seen
+
+    caller.sandbox.remove_fault(second)
+
+    assert [first] == [waiting.id for waiting in caller.sandbox.faults]
+    assert 500 == (await caller.post("/v1/sessions", {"verification": {}})).status
+    assert () == caller.sandbox.faults
+    for gone in (first, second):
+        with pytest.raises(InvalidArgumentError, match="no such fault"):
+            caller.sandbox.remove_fault(gone)
+    assert caller.sandbox.inject(Fault.drop()) not in {first, second}
+
+
 async def test_fault_is_limited_to_method_and_path(caller: Caller) -> None:
     """Other requests succeed, and the fault stays pending."""
     session_id = await caller.create()

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from veriff_async import RateLimitedError, RetryPolicy, VeriffClient
 from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
-from veriff_async.sandbox._rate_limit import TokenBucket
+from veriff_async.sandbox._faults import TokenBucket
 
 if TYPE_CHECKING:
     from veriff_async.sandbox._faults import Fault

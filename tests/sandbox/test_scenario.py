@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from veriff_async import InvalidArgumentError, Status
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final
-from veriff_async.sandbox import SandboxOptions
 from veriff_async.sandbox._decision_spec import DecisionSpec
 from veriff_async.sandbox._errors import HTTPError
-from veriff_async.sandbox._records import SessionView, StoredMedia, WebhookKind, view
+from veriff_async.sandbox._records import Session, SessionView, StoredMedia, WebhookKind, view
+from veriff_async.sandbox._rules import SandboxRules
 from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario
 from veriff_async.sandbox._validation import check_context, check_id, check_submission, check_verification
 
@@ -71,7 +71,7 @@ def test_any_json_is_accepted_or_refused_with_a_code(verification: object, text:
 @given(verification=VERIFICATIONS)
 def test_any_accepted_session_can_be_decided(verification: object) -> None:
     """The decision of any accepted session can be serialised."""
-    scenario = Scenario(SandboxOptions(), new_id=lambda: str(UUID(int=1)), decide_after=None)
+    scenario = Scenario(SandboxRules(), new_id=lambda: str(UUID(int=1)))
     if get_error(lambda: scenario.create({"verification": verification}, now=START, host="")):
         return
     (session,) = scenario.sessions
@@ -94,7 +94,7 @@ class Life(RuleBasedStateMachine):
         """Open the session."""
         super().__init__()
         ids = count(1)
-        self.scenario = Scenario(SandboxOptions(), new_id=lambda: str(UUID(int=next(ids), version=4)), decide_after=30)
+        self.scenario = Scenario(SandboxRules(decide_after=30), new_id=lambda: str(UUID(int=next(ids), version=4)))
         self.now = START
         self.due: list[Due] = []
         self.posted: list[object] = []
@@ -110,15 +110,21 @@ class Life(RuleBasedStateMachine):
         posts = [effect for effect in effects if isinstance(effect, Post)]
         self.posted += [post.body for post in posts if post.kind == WebhookKind.DECISION]
 
+    @property
+    def session(self) -> Session:
+        """The session."""
+        return self.scenario.sessions.get(self.id)
+
     def view(self) -> SessionView:
         """Show the session."""
-        return view(self.scenario.get(self.id))
+        return view(self.session)
 
     @rule()
     def upload(self) -> None:
         """Upload a picture."""
         before = self.view()
-        refusal = get_error(lambda: self.scenario.add_media(self.id, new_media(len(before.media)), host=""))
+        media = new_media(len(before.media))
+        refusal = get_error(lambda: self.scenario.add_media(self.id, media, now=self.now, host=""))
         after = self.view()
         if before.status in OPEN:
             assert refusal is None
@@ -149,7 +155,7 @@ class Life(RuleBasedStateMachine):
         """Decide by call."""
         before = self.view()
         try:
-            self.note(self.scenario.decide(self.scenario.get(self.id), DecisionSpec(status=status), now=self.now))
+            self.note(self.scenario.decide(self.session, DecisionSpec(status=status), now=self.now))
         except InvalidArgumentError:
             assert not can_follow(before.status, status)
             assert before == self.view()

@@ -231,6 +231,19 @@ async def test_environ_configures_a_client(start_sandbox: StartSandbox) -> None:
 
 
 @pytest.mark.anyio
+async def test_public_url_begins_the_addresses_in_responses(start_sandbox: StartSandbox) -> None:
+    """Behind a proxy, the addresses in responses are the public ones; `base_url` stays that of the sandbox."""
+    async with start_sandbox(public_url="https://veriff.example.com/") as caller:
+        first = await caller.post("/v1/sessions", {"verification": {}})
+        caller.sandbox.public_url = "http://localhost:32768"
+        second = await caller.post("/v1/sessions", {"verification": {}})
+
+        assert first.json["verification"]["url"].startswith("https://veriff.example.com/v/")
+        assert second.json["verification"]["url"].startswith("http://localhost:32768/v/")
+        assert caller.sandbox.base_url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.anyio
 async def test_decide_accepts_models_and_json(caller: Caller) -> None:
     """`decide` accepts the library's person and document as well as JSON members."""
     session_id = await caller.create()
@@ -316,6 +329,12 @@ def test_stopped_sandbox_refuses_calls(use: Callable[[Sandbox], object]) -> None
         {"port": 70_000},
         {"port": -1},
         {"host": "not a host"},
+        {"host": "\udcff"},
+        {"host": "a" * 64 + ".ü"},
+        {"host": "\x1b[2J"},
+        {"public_url": "veriff.example.com"},
+        {"public_url": "https://veriff.example.com/sandbox"},
+        {"public_url": "http://[::1"},
         {"media_folder": Path(__file__)},
     ],
     ids=str,

@@ -127,6 +127,83 @@ async def test_full_auto_integration_posts_its_own_form(start_sandbox: StartSand
         assert 1 == len(caller.sandbox.deliveries)
 
 
+async def test_person_starts_again_while_the_submission_is_checked(posting_caller: Caller, receiver: Receiver) -> None:
+    """Another attempt starts, is posted with its own id, takes pictures, and is the one that is decided."""
+    sandbox = posting_caller.sandbox
+    session_id = await posting_caller.create()
+    sandbox.submit_attempt(session_id)
+    await next_event(receiver, sandbox)
+
+    attempt_id = sandbox.open_attempt(session_id)
+
+    started = await next_event(receiver, sandbox)
+    assert isinstance(started, SessionEvent)
+    assert (7001, attempt_id) == (started.code, started.attempt_id)
+    assert 200 == (await posting_caller.upload(session_id, "/9j/4AAQ")).status
+    sandbox.submit_attempt(session_id)
+    sandbox.decide(session_id, "approved")
+    first, second = sandbox.session(session_id).attempts
+    assert [Status.SUBMITTED, Status.APPROVED] == [first.status, second.status]
+    assert (attempt_id, 1) == (second.id, len(second.media))
+
+
+async def test_attempt_after_a_resubmission_is_the_one_that_it_opened(caller: Caller) -> None:
+    """A request for resubmission has opened the attempt already; starting it makes no other."""
+    session_id = await caller.create()
+    caller.sandbox.decide(session_id, "resubmission_requested")
+    opened = caller.sandbox.session(session_id).attempts[-1].id
+
+    assert opened == caller.sandbox.open_attempt(session_id)
+
+    seen = caller.sandbox.session(session_id)
+    assert (Status.STARTED, 2) == (seen.status, len(seen.attempts))
+
+
+async def test_decision_that_was_to_come_by_itself_is_dropped_by_another_attempt(start_sandbox: StartSandbox) -> None:
+    """The attempt before is not decided any more; the new one is, once it is submitted."""
+    async with start_sandbox(clock=VirtualClock(), decide_after=60) as caller:
+        session_id = await caller.create()
+        await caller.submit(session_id)
+        caller.sandbox.open_attempt(session_id)
+        caller.sandbox.advance(60)
+        assert Status.STARTED == caller.sandbox.session(session_id).status
+
+        await caller.submit(session_id)
+        caller.sandbox.advance(60)
+
+        assert Status.APPROVED == caller.sandbox.session(session_id).status
+
+
+async def test_attempts_are_limited_like_resubmissions(caller: Caller) -> None:
+    """After nine more attempts another one is refused, and a tenth request for resubmission is a decline."""
+    session_id = await caller.create()
+    caller.sandbox.submit_attempt(session_id)
+    for _ in range(9):
+        caller.sandbox.open_attempt(session_id)
+    before = caller.sandbox.session(session_id)
+
+    with pytest.raises(InvalidArgumentError, match="9 resubmissions"):
+        caller.sandbox.open_attempt(session_id)
+
+    assert before == caller.sandbox.session(session_id)
+    caller.sandbox.decide(session_id, "resubmission_requested")
+    assert Status.DECLINED == caller.sandbox.session(session_id).status
+
+
+@pytest.mark.parametrize("status", [None, "approved", "declined", "expired", "abandoned"])
+async def test_attempt_cannot_be_opened_before_the_first_and_after_the_end(caller: Caller, status: str | None) -> None:
+    """A session that has not started, or has a final decision, is unchanged."""
+    session_id = await caller.create()
+    if status is not None:
+        caller.sandbox.decide(session_id, status)
+    before = caller.sandbox.session(session_id)
+
+    with pytest.raises(InvalidArgumentError, match=status or "not started"):
+        caller.sandbox.open_attempt(session_id)
+
+    assert before == caller.sandbox.session(session_id)
+
+
 async def test_attempt_posts_started_and_submitted(posting_caller: Caller, receiver: Receiver) -> None:
     """An end-user who works on Veriff's page starts and submits each attempt, and both are posted."""
     session_id = await posting_caller.create()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from base64 import b64decode
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from tests.conditions import needs_posix
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Sandbox, VirtualClock
 from veriff_async.sandbox._media_store import MediaStore
-from veriff_async.sandbox._temp_folder import LockedTempFolder
+from veriff_async.sandbox._temp_folder import LockedTempFolder, lock_folder
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import StartSandbox
@@ -183,6 +184,21 @@ def test_folder_removed_before_its_lock_is_created_again(monkeypatch: pytest.Mon
 
     assert made[1] == str(folder.path)
     assert folder.path.exists()
+
+
+def test_a_forked_child_does_not_keep_a_folder_locked(tmp_path: Path) -> None:
+    """The process that locked a folder unlocks it, although a child that lives on has the same descriptor."""
+    unlock = lock_folder(tmp_path)
+    assert isinstance(unlock, partial)
+    # As a child has it after a fork.
+    inherited = os.dup(unlock.args[0])
+    try:
+        with pytest.raises(BlockingIOError):
+            lock_folder(tmp_path)
+        unlock()
+        lock_folder(tmp_path)()
+    finally:
+        os.close(inherited)
 
 
 @pytest.mark.anyio

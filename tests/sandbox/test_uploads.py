@@ -8,11 +8,12 @@ import hashlib
 import json
 import tracemalloc
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import anyio
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientError, FormData
 
 from veriff_async.sandbox import SandboxOptions, VirtualClock
 
@@ -120,6 +121,24 @@ async def test_each_invalid_upload_has_its_code(
         assert (400, code) == reply.refusal
         assert () == caller.sandbox.session(session_id).media
         assert [] == await list_files(tmp_path)
+
+
+async def test_a_disk_that_takes_no_file_is_a_clear_error(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """An upload that cannot be stored gets 507 with the remedy, from the API and from the page of the session."""
+    async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path / "media") as caller:
+        created = (await caller.post("/v1/sessions", {"verification": {}})).json["verification"]
+        session_id, page = str(created["id"]), urlsplit(str(created["url"])).path
+        await anyio.Path(tmp_path / "media").rmdir()
+        image = {"context": "face", "content": encode(JPEG)}
+
+        reply = await caller.post(f"/v1/sessions/{session_id}/media", {"image": image})
+        form = FormData(default_to_multipart=True)
+        form.add_field("face", JPEG, filename="image.jpg", content_type="image/jpeg")
+        of_page = await caller.send("POST", f"{page}/submit", data=form())
+
+        assert [507, 507] == [reply.status, of_page.status]
+        assert "media folder" in reply.json["message"]
+        assert () == caller.sandbox.session(session_id).media
 
 
 async def list_files(folder: Path) -> list[str]:

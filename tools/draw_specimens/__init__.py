@@ -1,5 +1,5 @@
-"""Draws the three specimen pictures in `veriff_async/cli/specimens`, which `veriff-async demo` uploads.
+"""Draws the specimen pictures in `veriff_async/sandbox/_specimens`, which `veriff-async demo` uploads.
 
 The country, its emblem and the person are invented, and every picture says SPECIMEN. XEX is a country code that ISO
-3166 reserves for private use, so no state has it. Seeds are fixed: the same version of Pillow draws the same pixels.
+3166 reserves for private use, so no state has it. The same version of Pillow draws the same pixels.
 """

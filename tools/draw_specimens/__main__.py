@@ -14,21 +14,21 @@ from PIL import Image, ImageChops, ImageStat
 
 from tools.draw_specimens.draw import PICTURES, encode
 
-FOLDER: Final = Path(__file__).parents[2] / "veriff_async" / "cli" / "specimens"
+FOLDER: Final = Path(__file__).parents[2] / "veriff_async" / "sandbox" / "_specimens"
 MAX_DIFFERENCE: Final = 2.0  # mean of each colour channel, of 255: versions of Pillow round differently
 
 
 def write(folder: Path) -> None:
     """Write all pictures into a folder."""
     for name, draw in PICTURES.items():
-        (folder / name).write_bytes(encode(draw()))
+        (folder / name).write_bytes(encode(draw(), Path(name).suffix))
 
 
 def differences(folder: Path) -> list[str]:
     """Return the names of pictures in a folder that do not look like freshly drawn ones."""
     names: list[str] = []
     for name, draw in PICTURES.items():
-        with Image.open(folder / name) as stored, Image.open(BytesIO(encode(draw()))) as drawn:
+        with Image.open(folder / name) as stored, Image.open(BytesIO(encode(draw(), Path(name).suffix))) as drawn:
             is_same = stored.size == drawn.size and (
                 max(ImageStat.Stat(ImageChops.difference(stored.convert("RGB"), drawn.convert("RGB"))).mean)
                 < MAX_DIFFERENCE

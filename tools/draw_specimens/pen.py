@@ -1,4 +1,4 @@
-"""Drawing primitives: lines, curves, guilloches, paper grain."""
+"""Drawing primitives: lines, curves, guilloches, shapes and text."""
 
 # Pillow's own types name numpy's, which need not be installed.
 # pyright: reportUnknownMemberType=false
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from math import cos, pi, sin, tau
-from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
@@ -28,7 +27,6 @@ __all__ = (
     "curve",
     "emblem",
     "gradient",
-    "grain",
     "points",
     "rosette",
     "soft",
@@ -41,7 +39,6 @@ Colour: TypeAlias = tuple[int, ...]
 Style: TypeAlias = tuple[float, float]  # size of the letters and how bold they are, in pixels
 
 FINE: Final = 2  # supersampling: everything is drawn this much larger and then reduced, which smooths lines
-_RINGS: Final = 14  # waves in one ring of a guilloche
 
 INK: Final = (24, 44, 74)
 PALE: Final = (88, 106, 128)
@@ -49,6 +46,8 @@ TEAL: Final = (14, 116, 124)
 ROSE: Final = (190, 84, 104)
 GOLD: Final = (186, 142, 62)
 RED: Final = (196, 36, 52)
+
+_RINGS: Final = 14  # waves in one ring of a guilloche
 
 
 class Pen:
@@ -165,14 +164,6 @@ def emblem(pen: Pen, centre: Point, radius: float, colour: Colour) -> None:
         ],
         (255,) * 3,
     )
-
-
-def grain(image: Image.Image, seed: int, strength: float) -> Image.Image:
-    """Add paper grain to a picture. Strong grain makes JPEGs large."""
-    noise = Image.frombytes("L", image.size, Random(seed).randbytes(image.width * image.height))  # noqa: S311  paper
-    fibres = ImageChops.blend(noise.filter(ImageFilter.GaussianBlur(0.7)), noise.filter(ImageFilter.BoxBlur(2)), 0.4)
-    relief = ImageOps.autocontrast(fibres, cutoff=0.5).convert("RGB")
-    return Image.blend(image, ImageChops.overlay(image, relief), strength)
 
 
 def stamp(image: Image.Image, centre: Point, size: float, *, turn: float, strength: float) -> None:

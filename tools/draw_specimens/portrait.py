@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
-from tools.draw_specimens.pen import FINE, Pen, Point, curve, gradient, points, rosette, soft
+from tools.draw_specimens.pen import FINE, GOLD, INK, RED, TEAL, Pen, Point, curve, gradient, points, soft
 
-__all__ = ("PORTRAIT", "draw_portrait")
+__all__ = ("HAIR", "PORTRAIT", "SHADE", "SKIN", "SKY", "draw_flat_portrait", "draw_portrait")
 
 PORTRAIT: Final = (1000, 1250)  # the coordinates in which the face is designed
 
@@ -22,6 +22,8 @@ HAIR: Final = (62, 40, 58)
 LIGHT: Final = (134, 92, 112)
 WOOL: Final = (22, 108, 120)
 LIP: Final = (184, 84, 88)
+SKY: Final = (196, 220, 224)
+WHITE: Final = (250, 248, 244)
 
 _HEAD: Final = points(
     "500,850 590,826 668,742 702,620 706,500 670,390 590,322 500,304 410,322 330,390 294,500 298,620 332,742 410,826"
@@ -45,15 +47,48 @@ def draw_portrait(width: int) -> Image.Image:
     return _drawn().resize(size, Image.Resampling.LANCZOS)
 
 
+def draw_flat_portrait(width: int) -> Image.Image:
+    """Draw the bust without shades and single hairs, in few colours, so that its file is small."""
+    image = Image.new("RGB", (PORTRAIT[0] * FINE, PORTRAIT[1] * FINE), SKY)
+    pen, head, neck = Pen(image), _mask(_HEAD), _mask(_NECK)
+    image.paste(HAIR, (0, 0), _mask(_BOB))
+    image.paste(SKIN, (0, 0), neck)
+    image.paste(SHADE, (0, 0), ImageChops.multiply(neck, ImageChops.offset(head, 0, 44 * FINE)))
+    image.paste(TEAL, (0, 0), _mask(_SHOULDERS))
+    image.paste(SKIN, (0, 0), head)
+    for x, side in ((402, 1), (598, -1)):
+        _flat_eye(pen, x, side)
+    pen.line(curve(((470, 696), (478, 712), (500, 718), (522, 712), (530, 696)), closed=False), SHADE, 7)
+    pen.shape(
+        curve(((424, 762), (470, 752), (500, 761), (530, 752), (576, 762), (538, 800), (500, 810), (462, 800))), RED
+    )
+    pen.line(curve(((424, 764), (470, 780), (500, 783), (530, 780), (576, 764)), closed=False), HAIR, 6)
+    image.paste(HAIR, (0, 0), _mask(_FRINGE_RIGHT, _FRINGE_LEFT))
+    for x in (292, 708):
+        pen.disc((x, 742), 13, GOLD)
+    return image.resize((width * FINE, width * FINE * PORTRAIT[1] // PORTRAIT[0]), Image.Resampling.LANCZOS)
+
+
+def _flat_eye(pen: Pen, x: float, side: int) -> None:
+    def at(path: str) -> list[Point]:
+        return [(x + dx * side, 582 + dy) for dx, dy in points(path)]
+
+    pen.shape(curve(at("-60,4 -30,-24 6,-32 38,-18 56,10 28,24 -6,28 -38,20")), WHITE)
+    pen.disc((x, 582), 29, TEAL)
+    pen.disc((x, 582), 14, INK)
+    pen.disc((x - 9, 571), 8, WHITE)
+    pen.line(curve(at("-68,-2 -32,-26 6,-34 40,-20 58,10"), closed=False), HAIR, 10)
+    pen.shape(curve(at("-78,-70 -30,-100 30,-92 64,-70 30,-76 -26,-84")), HAIR)
+
+
 @cache
 def _drawn() -> Image.Image:
     image = gradient((PORTRAIT[0] * FINE, PORTRAIT[1] * FINE), ((222, 236, 236), (176, 208, 216)), 0)
     pen = Pen(image)
-    rosette(pen, (500, 560), 640, ((14, 116, 124, 60), (190, 84, 104, 46)), petals=18)
     _bust(pen)
     _face(pen)
     _fringe(pen)
-    return _engrave(image)
+    return image
 
 
 def _mask(*shapes: tuple[Point, ...]) -> Image.Image:
@@ -186,20 +221,3 @@ def _bare() -> Image.Image:
     """Return the mask of skin and wool in front of the hair."""
     skin = ImageChops.subtract(_mask(_HEAD), _mask(_FRINGE_RIGHT, _FRINGE_LEFT))
     return ImageChops.lighter(skin, ImageChops.lighter(_mask(_NECK), _mask(_SHOULDERS)))
-
-
-def _engrave(image: Image.Image) -> Image.Image:
-    """Cut the shadows into lines, as in the engraving of a banknote."""
-    lines = Image.new("L", image.size)
-    pen = Pen(lines)
-    for row in range(-20, 180):
-        pen.line([(x, row * 8 + ((x - 500) / 62) ** 2 * 0.9) for x in range(-20, 1040, 20)], 255, 2.2)
-    dark = ImageOps.invert(image.convert("L")).filter(ImageFilter.GaussianBlur(FINE))
-    cut = ImageChops.multiply(lines, dark.point([min(150, round(n * 0.62)) for n in range(256)]))
-    engraved = image.copy()
-    engraved.paste((30, 26, 60), (0, 0), cut)
-    bright = ImageChops.multiply(
-        ImageChops.offset(lines, 0, 4 * FINE), image.convert("L").point([n // 5 for n in range(256)])
-    )
-    engraved.paste((255, 252, 244), (0, 0), bright)
-    return engraved

@@ -7,13 +7,14 @@ a session half changed and would be raised far from its cause.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from veriff_async._protocol import arguments
 from veriff_async._protocol.json.encode import dump_json
-from veriff_async.errors import InvalidArgumentError
+from veriff_async._protocol.option_names import suggest
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from attrs import Attribute, AttrsInstance
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = (
     "LONGEST",
     "check_header",
+    "check_host",
     "check_mapping",
     "check_members",
     "check_model",
     "check_number",
+    "check_origin",
     "check_text",
     "check_url",
+    "check_word",
     "flag",
     "number",
     "one_of",
@@ -54,11 +58,7 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     whole: bool = False,
     error: arguments.ArgumentError = InvalidArgumentError,
 ) -> float:
-    """Check a finite number from `lowest` to `highest`; with `above`, `lowest` itself is refused.
-
-    Raises:
-        InvalidArgumentError: The value is something else, or a bool.
-    """
+    """Check a finite number from `lowest` to `highest`; with `above`, `lowest` itself is refused."""
     kind = "a whole number" if whole else "a number"
     bound = f"above {lowest:.15g}" if above else f"from {lowest:.15g}"
     remedy = f"pass {kind} {bound} to {highest:.15g}"
@@ -68,23 +68,40 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
 
 
 def check_text(name: str, value: object, *, error: arguments.ArgumentError = InvalidArgumentError) -> str:
-    """Check a string.
-
-    Raises:
-        InvalidArgumentError: The value is something else.
-    """
+    """Check a string."""
     if isinstance(value, str):
         return value
     msg = f"{name} must be a text, not {arguments.type_name(value)}."
     raise error(msg)
 
 
-def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, object]:
-    """Check a mapping.
+def check_host(value: object) -> str:
+    """Check the option `host`, which messages show.
 
     Raises:
-        InvalidArgumentError: The value is something else.
+        ConfigurationError: It cannot be the name or address of a host.
     """
+    host = check_text("host", value, error=ConfigurationError)
+    if host.isprintable() and " " not in host:
+        return host
+    msg = "host is not the name or address of a host: pass one of this machine, for example 127.0.0.1."
+    raise ConfigurationError(msg)
+
+
+def check_word(name: str, value: object, known: Iterable[str]) -> None:
+    """Check a string that is one of a few.
+
+    Raises:
+        InvalidArgumentError: The value is something else; the message suggests the right spelling.
+    """
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        msg = f"{name} is {arguments.describe_value(value)}: {suggest(value, known)}"
+        raise InvalidArgumentError(msg)
+
+
+def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, object]:
+    """Check a mapping."""
     if isinstance(value, Mapping):
         return cast("Mapping[object, object]", value)
     msg = f"{name} must be a mapping, not {arguments.type_name(value)}: {remedy}."
@@ -95,9 +112,6 @@ def check_url(name: str, value: object) -> str:
     """Check a URL that webhooks are posted to.
 
     Veriff accepts https on port 443 only (documented). A receiver under test rarely has that, so any port is accepted.
-
-    Raises:
-        InvalidArgumentError: It is not an absolute http or https URL.
     """
     if isinstance(value, str) and _FORBIDDEN_IN_URL.search(value) is None:
         try:
@@ -106,8 +120,22 @@ def check_url(name: str, value: object) -> str:
                 return value
         except ValueError:  # the port or the IPv6 address is invalid
             pass
-    msg = f"{name} is not a URL to post to: pass an absolute URL, http://... or https://..., or None."
+    msg = f"{name} is not a URL to post to: pass an absolute URL, for example http://127.0.0.1:8000/webhooks."
     raise InvalidArgumentError(msg)
+
+
+def check_origin(name: str, value: object) -> str:
+    """Check the URL of a server, and return it without a slash at the end."""
+    if isinstance(value, str) and _FORBIDDEN_IN_URL.search(value) is None:
+        try:
+            parts = urlsplit(value)
+            is_plain = parts.path in {"", "/"} and not parts.query and not parts.fragment and "@" not in parts.netloc
+            if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and is_plain:
+                return value.rstrip("/")
+        except ValueError:  # the port or the IPv6 address is invalid
+            pass
+    msg = f"{name} must be a URL without path, for example https://veriff.example.com."
+    raise ConfigurationError(msg)
 
 
 def check_header(name: object, value: object) -> None:
@@ -123,11 +151,7 @@ def check_header(name: object, value: object) -> None:
 
 
 def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
-    """Check a model that the sandbox will send.
-
-    Raises:
-        InvalidArgumentError: It is of another class, or a value in it has no JSON.
-    """
+    """Check a model that the sandbox will send."""
     model = arguments.check_instance(
         name, value, kind, remedy="pass a model of veriff_async", error=InvalidArgumentError
     )
@@ -136,11 +160,7 @@ def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
 
 
 def check_members(name: str, value: object) -> Mapping[str, object]:
-    """Check a JSON object with Veriff's members.
-
-    Raises:
-        InvalidArgumentError: It is not a mapping, or a value in it has no JSON.
-    """
+    """Check a JSON object with Veriff's members."""
     members = cast(
         "Mapping[str, object]",
         check_mapping(name, value, remedy="pass a model, or a mapping with Veriff's member names"),

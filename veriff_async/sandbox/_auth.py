@@ -8,7 +8,7 @@ signed with the newest secret, and all responses carry both families of headers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from veriff_async._protocol import headers
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
 
 __all__ = (
+    "KEY_MISSING",
     "check_api_key",
     "check_client",
     "check_feedback_client",
     "check_signature",
     "signature_headers",
     "signature_of",
+    "webhook_headers",
 )
+
+KEY_MISSING: Final = "1801"
+"""Code of a request without an API key."""
 
 
 def check_client(request_headers: Mapping[str, str], credentials: Credentials) -> None:
@@ -50,7 +55,7 @@ def check_api_key(request_headers: Mapping[str, str], credentials: Credentials) 
 
 def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
     if client is None:
-        raise HTTPError(401, "1801", f"Mandatory {name} header is missing")
+        raise HTTPError(401, KEY_MISSING, f"Mandatory {name} header is missing")
     # Compared first: a test may choose a key that is not a UUID. UUIDs are case-insensitive.
     if client.strip().lower() == credentials.api_key.lower():
         return
@@ -68,11 +73,7 @@ def signature_of(request_headers: Mapping[str, str]) -> str | None:
 
 
 def check_signature(verifier: Verifier, signature: str | None, *, of_body: bool) -> int:
-    """Check a signature (codes 1812, 1818 and 1819).
-
-    Returns:
-        The index of the secret that made it.
-    """
+    """Check a signature (codes 1812, 1818 and 1819)."""
     if signature is None:
         raise HTTPError(401, "1812", "Mandatory X-HMAC-SIGNATURE header is missing")
     matched = verifier.match(signature)
@@ -93,6 +94,14 @@ def signature_headers(credentials: Credentials, signature: str) -> dict[str, str
         values[headers.INTEGRATION_ID] = credentials.integration_id
     # Seen: real webhooks have names in lower case.
     return {name.lower(): value for name, value in values.items()}
+
+
+def webhook_headers(credentials: Credentials, body: bytes) -> dict[str, str]:
+    """Return the headers of a webhook.
+
+    It is signed with the first secret, which stands for the one promoted to master in the Customer Portal.
+    """
+    return {"content-type": "application/json", **signature_headers(credentials, credentials.sign(body))}
 
 
 def _read_header(request_headers: Mapping[str, str], name: str, newer: str) -> str | None:

@@ -9,11 +9,11 @@ from veriff_async._protocol.arguments import check_instance
 from veriff_async.errors import ConfigurationError, InvalidArgumentError
 from veriff_async.sandbox._arguments import check_number
 
-__all__ = ("Clock", "RealClock", "VirtualClock")
+__all__ = ("EARLIEST", "LATEST", "Clock", "RealClock", "VirtualClock")
 
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Leaves a thousand years for scheduled events, so that no date exceeds what datetime can hold.
-_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -52,7 +52,7 @@ class VirtualClock:
         """Start the clock."""
         start = datetime(2025, 1, 1, tzinfo=UTC) if start is None else start
         check_instance("start", start, datetime, remedy="pass a datetime with a time zone")
-        if start.tzinfo is None or not _EARLIEST <= start <= _LATEST:
+        if start.tzinfo is None or not EARLIEST <= start <= LATEST:
             msg = (
                 "The virtual clock needs an aware start: pass a datetime with a time zone, from the year 1970 to 9000."
             )
@@ -63,10 +63,14 @@ class VirtualClock:
         """Return the time that it was advanced to."""
         return self._now
 
+    def move_to(self, time: datetime) -> None:
+        """Continue at a time, earlier or later, for example that of a snapshot; nothing runs that is due then."""
+        self._now = VirtualClock(time).now()
+
     def advance(self, seconds: float) -> None:
         """Advance the time."""
         now = self._now + timedelta(seconds=check_number("seconds", seconds))
-        if now > _LATEST:
+        if now > LATEST:
             msg = "The virtual clock does not go beyond the year 9000: pass fewer seconds."
             # The clock is unchanged after an error.
             raise InvalidArgumentError(msg)

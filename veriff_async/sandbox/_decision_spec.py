@@ -62,11 +62,7 @@ class DecisionSpec:
 
 
 def build_decision_spec(status: Status, fields: DecisionFields) -> DecisionSpec:
-    """Check the content of a decision.
-
-    Raises:
-        InvalidArgumentError: A value has the wrong type, or has no JSON.
-    """
+    """Check the content of a decision."""
     for name in ("reason", "reason_code", "risk_score", "biometric_authentication"):
         value = fields.get(name)
         if value is None:

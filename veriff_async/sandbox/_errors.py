@@ -3,15 +3,27 @@
 The codes are documented (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table). The HTTP status of a code
 is mostly a guess, and responses 404, 409 and 413 have no known code. Error responses have three documented forms: the
 usual one, that of a deletion, whose ``status`` is a number, and that of the feedback API, which has no ``status``.
+
+Methods of `Sandbox` raise `InvalidArgumentError`. Its two subclasses let the control API respond with 404 and 409.
 """
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ("ErrorForm", "HTTPError")
+from veriff_async.errors import InvalidArgumentError
+
+__all__ = ("ErrorForm", "HTTPError", "ImpossibleChangeError", "UnknownRecordError")
 
 ErrorForm: TypeAlias = Literal["usual", "deletion", "feedback"]
+
+
+class UnknownRecordError(InvalidArgumentError):
+    """The sandbox has no session, webhook or other record with this id."""
+
+
+class ImpossibleChangeError(InvalidArgumentError):
+    """The present state does not allow this change."""
 
 
 class HTTPError(Exception):

@@ -18,7 +18,7 @@ from veriff_async._protocol.limits import MAX_IMPORTED_FACES
 from veriff_async.models.json import EMPTY, JsonObject, as_list, as_object
 from veriff_async.sandbox._errors import HTTPError
 
-__all__ = ("FaceCollection", "ImportedFace")
+__all__ = ("FaceCollection", "FaceState", "ImportedFace")
 
 _DUPLICATE_PERIOD: Final = timedelta(minutes=5)
 
@@ -40,18 +40,31 @@ class ImportedFace:
     is_processed: bool = True
 
 
+@frozen(kw_only=True)
+class FaceState:
+    """A collection at one time."""
+
+    named: dict[str, datetime]
+    faces: tuple[ImportedFace, ...]
+
+
 class FaceCollection:
     """The imported faces of one integration."""
 
     def __init__(self, quota: int) -> None:
-        """Start with an empty collection.
-
-        Args:
-            quota: Number of faces that can be imported.
-        """
-        self._quota = quota
+        """Start with an empty collection."""
+        self.quota = quota
         self._named: dict[str, datetime] = {}
         self.faces: list[ImportedFace] = []
+
+    @property
+    def state(self) -> FaceState:
+        """The present state; set it to restore one."""
+        return FaceState(named=dict(self._named), faces=tuple(self.faces))
+
+    @state.setter
+    def state(self, state: FaceState) -> None:
+        self._named, self.faces = dict(state.named), list(state.faces)
 
     def import_faces(self, body: JsonObject, *, now: datetime) -> JsonObject:
         """Answer ``POST /v1/faces/import``.
@@ -65,12 +78,12 @@ class FaceCollection:
             raise HTTPError(400, "1104", f"There must be 1 to {MAX_IMPORTED_FACES} images")
         faces = [_read_image(as_object(image) or EMPTY) for image in images]
         faces += [ImportedFace(session_id=_check_name(session)) for session in sessions]
-        if count > self._quota:
+        left = max(0, self.quota - len(self.faces))
+        if count > left:
             raise HTTPError(400, "1104", "Quota is exceeded")
         # Charged after every face was read, so that a refused request costs nothing.
-        self._quota -= count
         self.faces += [self._mark_duplicate(face, now) for face in faces]
-        return {"status": "success", "availableQuota": self._quota}
+        return {"status": "success", "availableQuota": left - count}
 
     def _mark_duplicate(self, face: ImportedFace, now: datetime) -> ImportedFace:
         if face.name is None:

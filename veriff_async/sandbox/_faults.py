@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from fnmatch import fnmatchcase
+from itertools import count
 from typing import TYPE_CHECKING, Final, Self
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from attrs.validators import optional
 
 from veriff_async._protocol.arguments import check_instance
@@ -20,13 +21,20 @@ from veriff_async.sandbox._arguments import (
     flag,
     number,
 )
+from veriff_async.sandbox._errors import UnknownRecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from attrs import Attribute
 
-__all__ = ("Fault", "FaultKind", "Faults")
+__all__ = (
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "TokenBucket",
+    "WaitingFault",
+)
 
 
 _REMEDY: Final = "call a method of Fault, for example Fault.drop()"
@@ -76,6 +84,12 @@ class Fault:
     message: str = field(default="Injected fault", validator=_check_text)
     before_body: bool = field(default=False, validator=flag)
     after: int = field(default=0, validator=number(whole=True))
+
+    @property
+    def name(self) -> str:
+        """The kind of fault in words, for example ``"drop"`` or ``"status 503"``."""
+        words = self.kind.name.lower().replace("_", " ")
+        return f"{words} {self.http_status}" if self.kind is FaultKind.STATUS else words
 
     @classmethod
     def status(
@@ -148,8 +162,19 @@ class Fault:
         return cls(kind=FaultKind.FORGE_SIGNATURE)
 
 
-@define
-class _PendingFault:
+@frozen(kw_only=True)
+class WaitingFault:
+    """An injected fault that has not happened as often as asked.
+
+    Attributes:
+        id: Its id, for `Sandbox.remove_fault`.
+        fault: How requests fail.
+        method: The method of requests that fail; ``None`` for any.
+        path: The pattern of their paths; ``None`` for any.
+        times: Number of requests that are yet to fail.
+    """
+
+    id: int
     fault: Fault
     method: str | None
     path: str | None
@@ -161,32 +186,86 @@ class Faults:
 
     def __init__(self) -> None:
         """Start without faults."""
-        self._pending: list[_PendingFault] = []
+        self._waiting: dict[int, WaitingFault] = {}
+        # Never used again, so that a late removal cannot hit another fault.
+        self._ids = count(1)
 
-    def inject(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
-        """Let the next requests that match fail.
+    @property
+    def waiting(self) -> tuple[WaitingFault, ...]:
+        """All of them, in the order of their injection."""
+        return tuple(self._waiting.values())
 
-        Raises:
-            InvalidArgumentError: `times` is below 1, or a value is of another type.
-        """
+    def inject(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> int:
+        """Let the next requests that match fail, and return the id of the fault."""
         check_instance("fault", fault, Fault, remedy=_REMEDY, error=InvalidArgumentError)
         check_number("times", times, lowest=1, whole=True)
         for name, value in (("method", method), ("path", path)):
             if value is not None:
                 check_text(name, value)
-        self._pending.append(_PendingFault(fault, None if method is None else method.upper(), path, times))
+        method = None if method is None else method.upper()
+        waiting = WaitingFault(id=next(self._ids), fault=fault, method=method, path=path, times=times)
+        self._waiting[waiting.id] = waiting
+        return waiting.id
 
-    def clear(self) -> None:
-        """Remove all faults."""
-        self._pending.clear()
+    def restore(self, faults: Iterable[WaitingFault]) -> None:
+        """Replace the faults."""
+        self._waiting = {fault.id: fault for fault in faults}
+        self._ids = count(max(self._waiting, default=0) + 1)
+
+    def remove(self, fault_id: int) -> None:
+        """Remove one fault."""
+        check_number("fault_id", fault_id, whole=True)
+        if self._waiting.pop(fault_id, None) is None:
+            msg = "The sandbox has no such fault: it has happened already, or was removed."
+            raise UnknownRecordError(msg)
+
+    def clear(self) -> int:
+        """Remove all faults, and return their number."""
+        count = len(self._waiting)
+        self._waiting.clear()
+        return count
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the first fault that matches a request, and count it."""
         # The first match wins, so faults for the same requests happen in the order of their injection.
-        for pending in self._pending:
-            if pending.method in {None, method} and (pending.path is None or fnmatchcase(path, pending.path)):
-                pending.times -= 1
-                if pending.times == 0:
-                    self._pending.remove(pending)
-                return pending.fault
+        for waiting in self._waiting.values():
+            if waiting.method in {None, method} and (waiting.path is None or fnmatchcase(path, waiting.path)):
+                if waiting.times == 1:
+                    del self._waiting[waiting.id]
+                else:
+                    self._waiting[waiting.id] = evolve(waiting, times=waiting.times - 1)
+                return waiting.fault
+        return None
+
+
+# Seconds. The bucket has refilled by then.
+_RETRY_AFTER: Final = 1
+
+
+@define
+class TokenBucket:
+    """A token bucket that holds the requests of one second.
+
+    Attributes:
+        rate: Requests a second; ``None`` disables the limit.
+        retry_after: Seconds in the ``Retry-After`` of a 429.
+    """
+
+    rate: float | None
+    retry_after: float = _RETRY_AFTER
+    _tokens: float = 0.0
+    _updated_at: float | None = None
+
+    def take(self, now: float) -> Fault | None:
+        """Take a token, at a time in seconds; return a 429 if there is none."""
+        if self.rate is None:
+            return None
+        # Rates below one a second need a bucket of one token, or no request would ever pass.
+        capacity = max(1.0, self.rate)
+        refill = capacity if self._updated_at is None else max(0.0, now - self._updated_at) * self.rate
+        self._updated_at = now
+        self._tokens = min(capacity, self._tokens + refill)
+        if self._tokens < 1:
+            return Fault.status(429, retry_after=self.retry_after, message="Too many requests")
+        self._tokens -= 1
         return None

@@ -25,7 +25,7 @@ from veriff_async.models.json import as_list, as_object
 from veriff_async.sandbox._errors import HTTPError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from veriff_async.models.json import JsonObject
     from veriff_async.sandbox._records import Session
@@ -39,16 +39,30 @@ class FraudReports:
     """The reports of one integration."""
 
     def __init__(self, find: Callable[[str], Session | None], *, new_id: Callable[[], str]) -> None:
-        """Start without reports.
-
-        Args:
-            find: Returns the session with an id, or ``None``.
-            new_id: Returns an unused id.
-        """
+        """Start without reports."""
         self._find = find
         self._new_id = new_id
         self._reports: dict[str, FraudReportDetails] = {}
         self._requests: deque[datetime] = deque()
+
+    def clear(self) -> None:
+        """Forget all reports and requests."""
+        self._reports.clear()
+        self._requests.clear()
+
+    @property
+    def reports(self) -> dict[str, FraudReportDetails]:
+        """The reports, by session."""
+        return dict(self._reports)
+
+    @property
+    def requests(self) -> tuple[datetime, ...]:
+        """Times of the requests that count for the limit."""
+        return tuple(self._requests)
+
+    def restore(self, reports: Mapping[str, FraudReportDetails], requests: Iterable[datetime]) -> None:
+        """Replace the reports and the times of requests."""
+        self._reports, self._requests = dict(reports), deque(requests)
 
     def count_request(self, now: datetime) -> None:
         """Count a request, and refuse it if there were too many within a minute."""

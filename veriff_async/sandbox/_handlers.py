@@ -18,12 +18,20 @@ from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.json.encode import dump_json
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_IMPORTED_FACES
 from veriff_async.errors import DecodeError
-from veriff_async.models.json import EMPTY
+from veriff_async.models.json import EMPTY, as_object
 from veriff_async.sandbox import _auth, _validation
+from veriff_async.sandbox._endpoints import ApiRequest, Endpoints
 from veriff_async.sandbox._errors import HTTPError
 from veriff_async.sandbox._records import StoredMedia
 from veriff_async.sandbox._routes import Signed
-from veriff_async.sandbox._service import ApiRequest
+from veriff_async.sandbox._signature_verdict import (
+    FACTS,
+    MAX_EXPLAINED_BYTES,
+    VALID,
+    RefusedRequest,
+    SignatureVerdict,
+    explain_refusal,
+)
 from veriff_async.sandbox._upload_parser import UploadParser
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from veriff_async.sandbox._media_store import MediaStore
     from veriff_async.sandbox._routes import Route
     from veriff_async.sandbox._service import SandboxService
+    from veriff_async.sandbox._signature_verdict import RequestFacts
 
 __all__ = ("ERROR_FORM", "FILE", "SECRET", "Handlers", "json_response")
 
@@ -46,7 +55,14 @@ ERROR_FORM: Final = web.RequestKey("error_form", str)
 FILE: Final = web.RequestKey("file", Path)
 """The file that is the response; faults that change a body read it from here."""
 
+_EXPECTED_TEXT: Final = {
+    Signed.ID: "the id as it is written in the path",
+    Signed.FEEDBACK: "the path, for a POST followed by a newline and the raw body,",
+}
+
 _CHUNK_BYTES: Final = 256 * 1024
+_CREATED: Final = 201
+_UNAUTHORIZED: Final = 401
 _SMALL_FILE_BYTES: Final = 1024 * 1024
 # Largest body of an import: ten times the limit of an upload (a guess).
 _MAX_FACES_BYTES: Final = MAX_IMPORTED_FACES * MAX_IMAGE_BASE64 + 64 * 1024
@@ -56,13 +72,9 @@ class Handlers:
     """Makes aiohttp handlers of routes."""
 
     def __init__(self, service: SandboxService, store: MediaStore) -> None:
-        """Handle requests.
-
-        Args:
-            service: Answers the requests.
-            store: Receives uploaded files.
-        """
+        """Handle requests."""
         self._service = service
+        self._endpoints = Endpoints(service)
         self._media_store = store
 
     def handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -70,15 +82,50 @@ class Handlers:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             request[ERROR_FORM] = route.errors
+            facts = request[FACTS]
+            try:
+                return await respond(request, facts)
+            except HTTPError as error:
+                if error.status == _UNAUTHORIZED:
+                    facts.signature = await self._explain(request, route.signed, error)
+                raise
+
+        async def respond(request: web.Request, facts: RequestFacts) -> web.StreamResponse:
             if route.signed is Signed.UPLOAD:
                 return await self._receive_upload(request)
             body = await self._read_signed(request, route.signed)
-            result = route.handler(self._service, ApiRequest(ids=request.match_info, query=request.query, body=body))
+            result = route.handler(self._endpoints, ApiRequest(ids=request.match_info, query=request.query, body=body))
             if isinstance(result, StoredMedia):
                 return await self._file_response(request, result)
+            if route.status == _CREATED:
+                # The response to a creation has the id.
+                created = as_object(result.get("verification")) or EMPTY
+                facts.session_id = f"{created.get('id')}"
             return json_response(result, status=route.status)
 
         return handle
+
+    async def _explain(self, request: web.Request, signed: Signed, error: HTTPError) -> SignatureVerdict:
+        """Explain why a request was refused, in a thread, because it hashes the body many times."""
+        facts = request[FACTS]
+        others = {
+            "an empty text": b"",
+            "the path": request.path.encode(),
+            "the URL": str(request.url).encode(),
+        }
+        if "id" in request.match_info:
+            others["the id in the path"] = request.match_info["id"].encode()
+        if signed is Signed.FEEDBACK and facts.signed is not None:
+            others["the raw body alone"] = await request.read()
+        refused = RefusedRequest(
+            headers=request.headers,
+            signed=facts.signed,
+            expected=_EXPECTED_TEXT.get(signed, "the raw body"),
+            others=others,
+            refusal=error.message,
+            lacks_key=error.code == _auth.KEY_MISSING,
+        )
+        return await to_thread.run_sync(explain_refusal, refused, self._service.credentials)
 
     async def _read_signed(self, request: web.Request, signed: Signed) -> JsonObject:
         """Authenticate a request and return its body."""
@@ -95,7 +142,7 @@ class Handlers:
             self._check_signature(request, body, of_body=True)
             # Parsing 180 MB of JSON would block the loop for a second.
             return await to_thread.run_sync(_load_body, body)
-        body = await request.read()
+        request[FACTS].signed = body = await request.read()
         if signed is Signed.BODY or _auth.signature_of(request.headers) is not None:
             self._check_signature(request, body, of_body=True)
         return _load_body(body)
@@ -124,10 +171,13 @@ class Handlers:
         session_id, media_id = request.match_info["id"], str(uuid4())
         verifier = self._service.credentials.verifier()
         parser = UploadParser(oversize_status=self._service.options.oversize_status)
+        kept = bytearray()
         async with self._media_store.incoming(media_id) as incoming:
             error: HTTPError | None = None
             async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
                 verifier.update(chunk)
+                if len(kept) <= MAX_EXPLAINED_BYTES:
+                    kept += chunk
                 try:
                     await incoming.write(parser.feed(chunk) if error is None else b"")
                 except HTTPError as raised:
@@ -136,6 +186,8 @@ class Handlers:
                         raise
                     # A wrong signature is reported first, and to check it the whole body must be read.
                     error = raised
+            if len(kept) <= MAX_EXPLAINED_BYTES:
+                request[FACTS].signed = bytes(kept)
             self._verify(request, verifier, of_body=True)
             if error is not None:
                 raise error
@@ -143,16 +195,8 @@ class Handlers:
             context = "nfc" if parsed.image is None else _validation.check_context(parsed.image.get("context"))
             self._service.check_upload(session_id)
             await incoming.write(last)
-            digest = await incoming.finish()
-            stored = StoredMedia(
-                id=media_id,
-                context=context,
-                mimetype=parsed.mimetype,
-                size=incoming.size,
-                sha256=digest,
-                path=incoming.path,
-            )
-            body = self._service.upload_media(ApiRequest(ids=request.match_info, media=(stored,)))
+            stored = await incoming.finish(context=context, mimetype=parsed.mimetype)
+            body = self._endpoints.upload_media(ApiRequest(ids=request.match_info, media=(stored,)))
             incoming.keep()
         return json_response(body)
 
@@ -161,16 +205,19 @@ class Handlers:
         request[FILE] = stored.path
         try:
             signature = await self._media_store.signature(stored.path, request[SECRET])
+            # A client that disconnects cancels this handler; `web.FileResponse` may then leave its file open.
+            is_small = stored.size <= _SMALL_FILE_BYTES
+            body = await to_thread.run_sync(stored.path.read_bytes) if is_small else None
         except OSError:
-            # Someone removed the file from a media_folder of their own.
+            # Someone removed the file from a media_folder of their own, or a reset removes it at this moment.
             raise HTTPError(404, None, "Media not found") from None
         headers = {"Content-Type": stored.mimetype, **_auth.signature_headers(self._service.credentials, signature)}
-        if stored.size <= _SMALL_FILE_BYTES:
-            # A client that disconnects cancels this handler; `web.FileResponse` may then leave its file open.
-            return web.Response(body=await to_thread.run_sync(stored.path.read_bytes), headers=headers)
+        if body is not None:
+            return web.Response(body=body, headers=headers)
         return web.FileResponse(stored.path, chunk_size=_CHUNK_BYTES, headers=headers)
 
     def _check_signature(self, request: web.Request, payload: bytes, *, of_body: bool) -> None:
+        request[FACTS].signed = payload
         verifier = self._service.credentials.verifier()
         verifier.update(payload)
         self._verify(request, verifier, of_body=of_body)
@@ -178,6 +225,7 @@ class Handlers:
     def _verify(self, request: web.Request, verifier: Verifier, *, of_body: bool) -> None:
         index = _auth.check_signature(verifier, _auth.signature_of(request.headers), of_body=of_body)
         request[SECRET] = self._service.credentials.secrets[index]
+        request[FACTS].signature = VALID
 
 
 def json_response(body: JsonObject, *, status: int = 200) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -11,14 +12,16 @@ from anyio import CancelScope, to_thread
 
 from veriff_async._protocol.signing import Signer
 from veriff_async.errors import ConfigurationError
+from veriff_async.sandbox._errors import HTTPError
+from veriff_async.sandbox._records import StoredMedia
 from veriff_async.sandbox._temp_folder import LockedTempFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ("IncomingFile", "MediaStore")
+__all__ = ("IncomingFile", "MediaStore", "StorageError", "delete_files", "open_private_file")
 
 # Bytes that are collected before a thread writes them, so that a small chunk does not cost a switch of threads.
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -26,22 +29,27 @@ _BLOCK_BYTES: Final = 1024 * 1024
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows has another mode for text
 
 
+class StorageError(HTTPError):
+    """The disk does not take an uploaded file."""
+
+    def __init__(self) -> None:
+        """Refuse the request."""
+        message = "The sandbox cannot store the file: check the media folder and the space on its disk."
+        super().__init__(507, None, message)
+
+
 class MediaStore:
     """A folder of files that only their owner can read. A temporary folder is removed at the end."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Create the folder, or a temporary one for ``None``. Blocking.
-
-        Raises:
-            ConfigurationError: The folder cannot be created.
-        """
+        """Create the folder, or a temporary one for ``None``. Blocking."""
         self._temp_folder: LockedTempFolder | None = None
         try:
             if folder is None:
                 self._temp_folder = LockedTempFolder()
-                self._folder = self._temp_folder.path
+                self.folder = self._temp_folder.path
             else:
-                self._folder = folder
+                self.folder = folder
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             problem = error.strerror or type(error).__name__
@@ -52,16 +60,38 @@ class MediaStore:
 
     def incoming(self, media_id: str) -> IncomingFile:
         """Return the file of a new upload."""
-        return IncomingFile(self._folder / media_id)
+        return IncomingFile(self.folder / media_id)
 
     async def signature(self, path: Path, secret: str) -> str:
         """Sign a file, without holding it in memory."""
         return await to_thread.run_sync(_signature, path, secret)
 
+    def delete(self, paths: Iterable[Path]) -> None:
+        """Remove files. Blocking."""
+        delete_files(self.folder, paths)
+
     def close(self) -> None:
         """Remove a temporary folder with its files. Blocking."""
         if self._temp_folder is not None:
             self._temp_folder.remove()
+
+
+def delete_files(folder: Path, paths: Iterable[Path]) -> None:
+    """Remove files of a folder; those elsewhere, and those that are gone, are ignored. Blocking."""
+    for path in paths:
+        # Specimens belong to the library, and are listed by their paths there.
+        if path.parent == folder:
+            # Windows does not remove a file while a client downloads it. An error must not keep the others.
+            with suppress(OSError):
+                path.unlink()
+
+
+def open_private_file(path: Path) -> BinaryIO:
+    """Create a file that only its owner can read, and open it for writing. Blocking.
+
+    Media show people, so other users of the machine must not read them, even in a folder that they can.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb")
 
 
 def _signature(path: Path, secret: str) -> str:
@@ -107,10 +137,17 @@ class IncomingFile:
         if len(self._buffer) >= _BLOCK_BYTES:
             await self._run_in_thread(self._write)
 
-    async def finish(self) -> str:
-        """Write the rest and close the file; return the hex digest of its bytes."""
+    async def finish(self, *, context: str, mimetype: str) -> StoredMedia:
+        """Write the rest and close the file; return its record."""
         await self._run_in_thread(self._finish)
-        return self._hash.hexdigest()
+        return StoredMedia(
+            id=self.path.name,
+            context=context,
+            mimetype=mimetype,
+            size=self.size,
+            sha256=self._hash.hexdigest(),
+            path=self.path,
+        )
 
     def keep(self) -> None:
         """Keep the file."""
@@ -119,15 +156,17 @@ class IncomingFile:
     async def _run_in_thread(self, work: Callable[[bytes], None]) -> None:
         block, self._buffer = bytes(self._buffer), bytearray()
         self._is_started = True
-        await to_thread.run_sync(work, block)
+        try:
+            await to_thread.run_sync(work, block)
+        except OSError:
+            raise StorageError from None
 
     def _write(self, block: bytes) -> None:
         with self._lock:
             if self._is_closed:
                 return
             if self._file is None:
-                # Media show people, so other users of the machine must not read them, even in a folder that they can.
-                self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb")
+                self._file = open_private_file(self.path)
             # Hashed here, so that neither the event loop nor a second reading of the file is needed.
             self._hash.update(block)
             self.size += self._file.write(block)
@@ -137,8 +176,11 @@ class IncomingFile:
         self._close()
 
     def _discard(self) -> None:
-        self._close()
-        self.path.unlink(missing_ok=True)
+        # On a full disk the end of the file cannot be written, nor its parts in a folder that is gone be removed.
+        with suppress(OSError):
+            self._close()
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         with self._lock:

@@ -6,13 +6,14 @@ Only differences between documents and real payloads are handled here; each is m
 from __future__ import annotations
 
 import hmac
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid5
 
-from veriff_async._protocol.json.decode import decode_model, dump
+from veriff_async._protocol.json.decode import decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
+from veriff_async.errors import DecodeError
 from veriff_async.models.decision import Decision
 from veriff_async.models.document import Document
 from veriff_async.models.enums import Gender, MediaContext, Status
@@ -27,7 +28,7 @@ from veriff_async.models.fullauto import (
     FullAutoDocument,
     FullAutoPerson,
 )
-from veriff_async.models.json import JsonObject
+from veriff_async.models.json import EMPTY, JsonObject
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.person import Person
 from veriff_async.models.session import SessionInfo
@@ -35,10 +36,20 @@ from veriff_async.models.verified import AdditionalVerifiedData, ValidationResul
 
 if TYPE_CHECKING:
     from veriff_async.sandbox._decision_spec import DecisionSpec
-    from veriff_async.sandbox._options import SandboxOptions
     from veriff_async.sandbox._records import Session, StoredMedia
+    from veriff_async.sandbox._rules import SandboxOptions
 
-__all__ = ("REGISTRY_MATCH", "decision", "event", "full_auto", "media", "no_decision", "session", "token")
+__all__ = (
+    "REGISTRY_MATCH",
+    "decision",
+    "event",
+    "full_auto",
+    "media",
+    "no_decision",
+    "session",
+    "session_id_of",
+    "token",
+)
 
 _CODES: Final = {
     Status.APPROVED: 9001,
@@ -104,6 +115,17 @@ def token(session_id: str, now: datetime) -> str:
     # Clients that parse JWTs strictly need a signature of the right length.
     signature = hmac.digest(session_id.encode(), f"{head}.{claims}".encode(), "sha256")
     return f"{head}.{claims}.{_base64url(signature)}"
+
+
+def session_id_of(token: str) -> str | None:
+    """Return the id of the session that a token names, or ``None`` if it names none; nothing is verified."""
+    part = token.split(".")[1:2]
+    try:
+        claims = load_object(urlsafe_b64decode(part[0] + "==")) if part else EMPTY
+    except (DecodeError, ValueError):
+        return None
+    session_id = claims.get("session_id")
+    return session_id if isinstance(session_id, str) else None
 
 
 def event(record: Session, action: Status) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +24,7 @@ __all__ = (
     "ReceivedRequest",
     "RegistryResult",
     "Session",
+    "SessionPage",
     "SessionView",
     "StoredMedia",
     "WebhookKind",
@@ -75,8 +76,12 @@ class AttemptRecord:
     id: str
     created_at: datetime
     status: Status = Status.CREATED
+    started_at: datetime | None = None
     submitted_at: datetime | None = None
+    decided_at: datetime | None = None
     media: list[StoredMedia] = Factory(list[StoredMedia])
+    # Whether its pictures come from the hosted page, where the end-user can still respond to a resubmission.
+    is_on_page: bool = False
     labels: list[UserDefinedStatus] = Factory(list[UserDefinedStatus])
 
 
@@ -107,6 +112,10 @@ class Session:
     # The last body of each kind, for `Sandbox.resend`.
     posted: dict[WebhookKind, JsonObject] = Factory(dict[WebhookKind, JsonObject])
     resubmissions: int = 0
+    # Attempt and status at the last request for the decision, for `Sandbox.wait_until_waiting`.
+    asked_at: tuple[str, Status] | None = None
+    # Where the hosted page sends the end-user at the end.
+    callback: str | None = None
     # Whether the end-user has opened Veriff's page, where a request for resubmission can be answered.
     opened: bool = False
     # A deleted session is kept, so that tests can still look at it.
@@ -135,6 +144,16 @@ class Session:
         return self.attempts[-1]
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether a client has asked for the decision since the last change, and has to ask again."""
+        return self.asked_at == (self.attempt.id, self.status)
+
+    @property
+    def all_media(self) -> Iterator[StoredMedia]:
+        """The media of all attempts, in the order of their uploads."""
+        return (media for attempt in self.attempts for media in attempt.media)
+
+    @property
     def shown(self) -> AttemptRecord:
         """The newest attempt with media. A resubmission has just opened an empty one when its request is read."""
         return next((attempt for attempt in reversed(self.attempts) if attempt.media), self.attempt)
@@ -142,11 +161,27 @@ class Session:
 
 @frozen(kw_only=True)
 class AttemptView:
-    """The state of an attempt at one time."""
+    """The state of an attempt at one time.
+
+    Attributes:
+        id: Its id.
+        status: Its status.
+        created_at: When it was opened.
+        started_at: When the end-user opened Veriff's page, or ``None``.
+        submitted_at: When it was submitted, or ``None``.
+        decided_at: When it was last decided, or ``None``.
+        media: Its media, in the order of their uploads.
+        user_statuses: The statuses that users of the Customer Portal gave it, oldest first.
+    """
 
     id: str
     status: Status
-    media: tuple[StoredMedia, ...]
+    created_at: datetime
+    started_at: datetime | None = None
+    submitted_at: datetime | None = None
+    decided_at: datetime | None = None
+    media: tuple[StoredMedia, ...] = ()
+    user_statuses: tuple[UserDefinedStatus, ...] = field(default=(), repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -156,29 +191,61 @@ class SessionView:
     Attributes:
         id: Its id.
         status: Its status.
+        created_at: When it was created.
         vendor_data: As given at creation.
         end_user_id: As given at creation.
+        callback: As given at creation.
         person: The members given at creation, as JSON.
         document: The members given at creation, as JSON.
         collected_data: The data of the device, as JSON; ``None`` if none was sent.
+        decision: The response to ``GET .../decision``, or that of an integration that decides without a human, as
+            JSON; ``None`` without a decision.
         attempts: Its attempts, oldest first.
+        screening: Its watchlist screening, or ``None``.
+        pep_matches: Its matches in lists of politically exposed persons and sanctions.
+        registries: The results of registries.
+        address_id: The id of its older proof of address, or ``None``.
+        certificate_ids: The ids of its certificates, oldest first.
         deleted: Whether it was deleted; the API responds with 404 then.
     """
 
     id: str
     status: Status
+    created_at: datetime
     vendor_data: str | None
     end_user_id: str | None
+    callback: str | None = None
     person: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     document: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     collected_data: JsonObject | None = field(default=None, repr=False, hash=False)
+    decision: JsonObject | None = field(default=None, repr=False, hash=False)
     attempts: tuple[AttemptView, ...] = ()
+    screening: WatchlistScreening | None = field(default=None, repr=False, hash=False)
+    pep_matches: tuple[PepSanctionMatch, ...] = field(default=(), repr=False, hash=False)
+    registries: tuple[RegistryResult, ...] = field(default=(), repr=False, hash=False)
+    address_id: str | None = None
+    certificate_ids: tuple[str, ...] = ()
     deleted: bool = False
 
     @property
     def media(self) -> tuple[StoredMedia, ...]:
         """The media of all attempts, in the order of their uploads."""
         return tuple(media for attempt in self.attempts for media in attempt.media)
+
+
+@frozen(kw_only=True)
+class SessionPage:
+    """One page of sessions.
+
+    Attributes:
+        sessions: The sessions, newest first.
+        next: Value of `after` for the next page; ``None`` on the last one.
+        total: Number of sessions on all pages.
+    """
+
+    sessions: tuple[SessionView, ...]
+    next: str | None
+    total: int
 
 
 @frozen(kw_only=True)
@@ -189,11 +256,14 @@ class ReceivedRequest:
         method: HTTP method.
         path: Path, without the query.
         status: HTTP status of the response, or ``None`` if a fault closed the connection.
+        cause: Why it failed or was slow, for example ``"injected fault"`` or ``"chaos profile mobile: requests[0]"``;
+            empty for an unchanged request.
     """
 
     method: str
     path: str
     status: int | None
+    cause: str = ""
 
 
 @frozen(kw_only=True)
@@ -206,6 +276,16 @@ class Delivery:
         headers: The headers of the request.
         status: HTTP status of the receiver's response, or ``None`` without a response.
         sent_at: The time by the sandbox's clock.
+        webhook_id: The id of the webhook.
+        session_id: The session that it is about.
+        kind: Its kind.
+        duration: Seconds from the start to the response or the error, in real time.
+        error: Why a response is missing or incomplete, for example ``"no response within 5 seconds"``; empty with
+            a complete response.
+        response_headers: The headers of the response, by their names in lower case, without those that carry secrets,
+            such as ``set-cookie``.
+        response_body: The first 4 KiB of the response.
+        is_cut: Whether the response is longer.
     """
 
     url: str
@@ -213,6 +293,14 @@ class Delivery:
     headers: dict[str, str] = field(repr=False, hash=False)
     status: int | None
     sent_at: datetime
+    webhook_id: str = ""
+    session_id: str = ""
+    kind: WebhookKind = WebhookKind.DECISION
+    duration: float = 0.0
+    error: str = ""
+    response_headers: dict[str, str] = field(factory=dict[str, str], repr=False, hash=False)
+    response_body: bytes = field(default=b"", repr=False)
+    is_cut: bool = False
 
 
 def view(session: Session) -> SessionView:
@@ -220,14 +308,32 @@ def view(session: Session) -> SessionView:
     return SessionView(
         id=session.id,
         status=session.status,
+        created_at=session.created_at,
         vendor_data=session.vendor_data,
         end_user_id=session.end_user_id,
+        callback=session.callback,
         person=session.person,
         document=session.document,
         collected_data=session.collected,
-        attempts=tuple(
-            AttemptView(id=attempt.id, status=attempt.status, media=tuple(attempt.media))
-            for attempt in session.attempts
-        ),
+        decision=session.decision or session.full_auto,
+        attempts=tuple(map(_view_attempt, session.attempts)),
+        screening=session.screening,
+        pep_matches=session.matches,
+        registries=tuple(session.registries.values()),
+        address_id=session.address_id,
+        certificate_ids=tuple(issued.id for issued in session.certificates),
         deleted=session.deleted,
+    )
+
+
+def _view_attempt(attempt: AttemptRecord) -> AttemptView:
+    return AttemptView(
+        id=attempt.id,
+        status=attempt.status,
+        created_at=attempt.created_at,
+        started_at=attempt.started_at,
+        submitted_at=attempt.submitted_at,
+        decided_at=attempt.decided_at,
+        media=tuple(attempt.media),
+        user_statuses=tuple(attempt.labels),
     )

@@ -1,4 +1,4 @@
-"""All endpoints of the sandbox: method, path, how the request is signed, and the method of the service that answers it.
+"""All endpoints of the sandbox: method, path, how the request is signed, and the method that answers it.
 
 The page of each endpoint in Veriff's documents, or the source that it is known from, is in
 ``docs/reference/endpoints.md``.
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async._protocol.base_url import LOCAL_SYNC
-from veriff_async.sandbox._service import SandboxService
+from veriff_async.sandbox._endpoints import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veriff_async.models.json import JsonObject
+    from veriff_async.sandbox._endpoints import ApiRequest
     from veriff_async.sandbox._errors import ErrorForm
     from veriff_async.sandbox._records import StoredMedia
-    from veriff_async.sandbox._service import ApiRequest
 
 __all__ = ("ROUTES", "Route", "Signed")
 
@@ -52,21 +52,12 @@ class Signed(Enum):
 
 @frozen
 class Route:
-    """One endpoint.
-
-    Attributes:
-        method: HTTP method.
-        path: Path, with ids in braces.
-        signed: The part of the request that the signature covers.
-        handler: Returns the JSON of the response, or the file that is the response.
-        status: HTTP status of a success.
-        errors: Form of the error responses.
-    """
+    """One endpoint."""
 
     method: str
     path: str
     signed: Signed
-    handler: Callable[[SandboxService, ApiRequest], JsonObject | StoredMedia]
+    handler: Callable[[Endpoints, ApiRequest], JsonObject | StoredMedia]
     status: int = 200
     errors: ErrorForm = "usual"
 
@@ -75,41 +66,39 @@ _CERTIFICATE_FILE: Final = "/v1/sessions/{id}/certificates/{certificate_id}/file
 _COMBINED: Final = "/v1/sessions/{id}/decision/combined-ine-curp-registry"
 
 ROUTES: Final = (
-    Route("POST", "/v1/sessions", Signed.BODY_OR_NOTHING, SandboxService.create_session, 201),
-    Route("PATCH", "/v1/sessions/{id}", Signed.BODY, SandboxService.submit_session),
-    Route("DELETE", "/v1/sessions/{id}", Signed.ID, SandboxService.delete_session, errors="deletion"),
-    Route("POST", "/v1/sessions/{id}/media", Signed.UPLOAD, SandboxService.upload_media),
-    Route("GET", "/v1/sessions/{id}/media", Signed.ID, SandboxService.session_media),
-    Route("GET", "/v1/sessions/{id}/certificates", Signed.ID, SandboxService.certificates),
-    Route("GET", _CERTIFICATE_FILE, Signed.ID, SandboxService.download_certificate_file),
-    Route("POST", "/v1/faces/import", Signed.FACES, SandboxService.import_faces, 202),
+    Route("POST", "/v1/sessions", Signed.BODY_OR_NOTHING, Endpoints.create_session, 201),
+    Route("PATCH", "/v1/sessions/{id}", Signed.BODY, Endpoints.submit_session),
+    Route("DELETE", "/v1/sessions/{id}", Signed.ID, Endpoints.delete_session, errors="deletion"),
+    Route("POST", "/v1/sessions/{id}/media", Signed.UPLOAD, Endpoints.upload_media),
+    Route("GET", "/v1/sessions/{id}/media", Signed.ID, Endpoints.session_media),
+    Route("GET", "/v1/sessions/{id}/certificates", Signed.ID, Endpoints.certificates),
+    Route("GET", _CERTIFICATE_FILE, Signed.ID, Endpoints.download_certificate_file),
+    Route("POST", "/v1/faces/import", Signed.FACES, Endpoints.import_faces, 202),
     # The id of the attempt is signed, as documented.
-    Route("GET", "/v1/attempts/{id}/media", Signed.ID, SandboxService.attempt_media),
-    Route("GET", "/v1/media/{id}", Signed.ID, SandboxService.download_media),
+    Route("GET", "/v1/attempts/{id}/media", Signed.ID, Endpoints.attempt_media),
+    Route("GET", "/v1/media/{id}", Signed.ID, Endpoints.download_media),
     # Seen: two public clients call this path for the media of an address. Veriff has no page about it.
-    Route("GET", "/v1/address-media/{id}", Signed.ID, SandboxService.download_media),
-    Route("POST", "/v1/sessions/{id}/collected-data", Signed.BODY, SandboxService.send_collected_data),
-    Route("GET", "/v1/sessions/{id}/attempts", Signed.ID, SandboxService.attempts),
-    Route("GET", "/v1/sessions/{id}/decision", Signed.ID, SandboxService.decision),
-    Route("GET", "/v1/sessions/{id}/decision/fullauto", Signed.ID, SandboxService.full_auto_decision),
-    Route("GET", "/v1/sessions/{id}/decision/ine-registry", Signed.ID, SandboxService.ine_registry),
-    Route("GET", "/v1/sessions/{id}/decision/curp-registry", Signed.ID, SandboxService.curp_registry),
-    Route("GET", _COMBINED, Signed.ID, SandboxService.ine_curp_registry),
-    Route("GET", "/v1/sessions/{id}/person", Signed.ID, SandboxService.person),
-    Route("GET", "/v1/sessions/{id}/watchlist-screening", Signed.ID, SandboxService.watchlist_screening),
-    Route("PATCH", "/v1/sessions/{id}/watchlist-screening", Signed.BODY, SandboxService.stop_monitoring),
-    Route("GET", "/v1/sessions/{id}/timestamps", Signed.ID, SandboxService.timestamps),
-    Route("GET", "/v1/transportation-registry/{id}", Signed.ID, SandboxService.transportation_registry),
-    Route("GET", "/v1/address/{id}", Signed.ID, SandboxService.address),
-    Route("GET", "/v1/address/{id}/media", Signed.ID, SandboxService.address_media),
-    Route("POST", "/v1/validate-registry", Signed.BODY_OR_NOTHING, SandboxService.validate_registry, 201),
+    Route("GET", "/v1/address-media/{id}", Signed.ID, Endpoints.download_media),
+    Route("POST", "/v1/sessions/{id}/collected-data", Signed.BODY, Endpoints.send_collected_data),
+    Route("GET", "/v1/sessions/{id}/attempts", Signed.ID, Endpoints.attempts),
+    Route("GET", "/v1/sessions/{id}/decision", Signed.ID, Endpoints.decision),
+    Route("GET", "/v1/sessions/{id}/decision/fullauto", Signed.ID, Endpoints.full_auto_decision),
+    Route("GET", "/v1/sessions/{id}/decision/ine-registry", Signed.ID, Endpoints.ine_registry),
+    Route("GET", "/v1/sessions/{id}/decision/curp-registry", Signed.ID, Endpoints.curp_registry),
+    Route("GET", _COMBINED, Signed.ID, Endpoints.ine_curp_registry),
+    Route("GET", "/v1/sessions/{id}/person", Signed.ID, Endpoints.person),
+    Route("GET", "/v1/sessions/{id}/watchlist-screening", Signed.ID, Endpoints.watchlist_screening),
+    Route("PATCH", "/v1/sessions/{id}/watchlist-screening", Signed.BODY, Endpoints.stop_monitoring),
+    Route("GET", "/v1/sessions/{id}/timestamps", Signed.ID, Endpoints.timestamps),
+    Route("GET", "/v1/transportation-registry/{id}", Signed.ID, Endpoints.transportation_registry),
+    Route("GET", "/v1/address/{id}", Signed.ID, Endpoints.address),
+    Route("GET", "/v1/address/{id}/media", Signed.ID, Endpoints.address_media),
+    Route("POST", "/v1/validate-registry", Signed.BODY_OR_NOTHING, Endpoints.validate_registry, 201),
     # The index of Veriff's reference has this path, the page of the endpoint has the one above.
-    Route("POST", "/v1/sessions/validate-registry", Signed.BODY_OR_NOTHING, SandboxService.validate_registry, 201),
+    Route("POST", "/v1/sessions/validate-registry", Signed.BODY_OR_NOTHING, Endpoints.validate_registry, 201),
     # Another host at Veriff; the sandbox serves all hosts on one port, and distinguishes them by the path.
-    Route("POST", LOCAL_SYNC + "/v1/validate-registry", Signed.BODY_AND_API_KEY, SandboxService.validate_registry_sync),
-    Route("GET", "/v1/feedback/fraud-categories", Signed.FEEDBACK, SandboxService.fraud_categories, errors="feedback"),
-    Route("POST", "/v1/feedback/fraud-reports", Signed.FEEDBACK, SandboxService.report_fraud, errors="feedback"),
-    Route(
-        "POST", "/v1/feedback/fraud-reports/retrieve", Signed.FEEDBACK, SandboxService.fraud_reports, errors="feedback"
-    ),
+    Route("POST", LOCAL_SYNC + "/v1/validate-registry", Signed.BODY_AND_API_KEY, Endpoints.validate_registry_sync),
+    Route("GET", "/v1/feedback/fraud-categories", Signed.FEEDBACK, Endpoints.fraud_categories, errors="feedback"),
+    Route("POST", "/v1/feedback/fraud-reports", Signed.FEEDBACK, Endpoints.report_fraud, errors="feedback"),
+    Route("POST", "/v1/feedback/fraud-reports/retrieve", Signed.FEEDBACK, Endpoints.fraud_reports, errors="feedback"),
 )

@@ -14,7 +14,6 @@ from pybase64 import b64encode
 from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.json.decode import decode_model
 from veriff_async._protocol.json.encode import to_json
-from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.attempt import Attempt, UserDefinedStatus
 from veriff_async.models.certificate import Certificate, SourceDocument
 from veriff_async.models.enums import MediaContext, Status
@@ -32,7 +31,7 @@ from veriff_async.models.record import PepSanctionMatch, PersonRecord
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.watchlist import Monitoring, MonitorStatus, SearchTerm, WatchlistScreening
 from veriff_async.sandbox import _payloads, _validation
-from veriff_async.sandbox._errors import HTTPError
+from veriff_async.sandbox._errors import HTTPError, ImpossibleChangeError
 from veriff_async.sandbox._records import IssuedCertificate, RegistryResult, WebhookKind
 from veriff_async.sandbox._scenario import Post
 
@@ -140,15 +139,11 @@ def certificate_file(session: Session, certificate_id: str, file_id: str) -> Sto
 def issue_certificate(
     session: Session, certificate_id: str, document_ids: Iterable[str], *, now: datetime
 ) -> list[Post]:
-    """Issue a certificate for the PDFs of the session. It has no webhook (documented).
-
-    Raises:
-        InvalidArgumentError: The session has no PDF.
-    """
-    documents = [media for attempt in session.attempts for media in attempt.media if media.mimetype == PDF]
+    """Issue a certificate for the PDFs of the session. It has no webhook (documented)."""
+    documents = [media for media in session.all_media if media.mimetype == PDF]
     if not documents:
         msg = "The session has no PDF to certify: upload one first."
-        raise InvalidArgumentError(msg)
+        raise ImpossibleChangeError(msg)
     # `document_ids` is endless, so the number of documents decides how many ids are used.
     by_id = dict(zip(document_ids, documents, strict=False))
     session.certificates.append(IssuedCertificate(id=certificate_id, created_at=now, documents=by_id))
@@ -293,14 +288,10 @@ def complete_registry_check(session: Session, result: RegistryResult, *, now: da
 
 
 def submit_address(session: Session, address_id: str) -> list[Post]:
-    """Submit an older proof of address, as an end-user does.
-
-    Raises:
-        InvalidArgumentError: The session has a proof of address already.
-    """
+    """Submit an older proof of address, as an end-user does."""
     if session.address_id is not None:
         msg = "The session has a proof of address already: make another session."
-        raise InvalidArgumentError(msg)
+        raise ImpossibleChangeError(msg)
     session.address_id = address_id
     event = AddressEvent(
         session_id=session.id,

@@ -21,13 +21,14 @@ import sys
 import tempfile
 import weakref
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ("LockedTempFolder",)
+__all__ = ("LockedTempFolder", "lock_folder")
 
 _PREFIX: Final = "veriff_async_sandbox_"
 
@@ -43,6 +44,9 @@ if sys.platform == "win32":  # pragma: no cover
 
     def _is_ours(path: Path) -> bool:
         return path.is_dir()
+
+    def _unlock(lock: int, _owner: int) -> None:
+        os.close(lock)
 
     def _delete(path: Path, lock: int) -> None:
         os.close(lock)
@@ -72,24 +76,35 @@ else:
         status = path.lstat()
         return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
+    def _unlock(lock: int, owner: int) -> None:
+        # A forked child shares the lock: it must not release that of its parent, nor keep it after its parent's end.
+        if os.getpid() == owner:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
+
     def _delete(path: Path, lock: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
 
 
-class LockedTempFolder:
-    """A temporary folder that is locked until it is removed.
+def lock_folder(path: Path) -> Callable[[], None]:
+    """Lock a folder until the process ends, or until the function that is returned is called."""
+    try:
+        lock = _lock_abandoned(path)
+    except PermissionError:  # Windows: the file is open
+        raise BlockingIOError from None
+    except FileNotFoundError:  # Windows: the file was never created
+        lock = _lock_new(path)
+    if lock is None:
+        raise BlockingIOError
+    return partial(_unlock, lock, os.getpid())
 
-    Attributes:
-        path: The folder.
-    """
+
+class LockedTempFolder:
+    """A temporary folder that is locked until it is removed."""
 
     def __init__(self) -> None:
-        """Remove the folders of killed processes, and create one. Blocking.
-
-        Raises:
-            OSError: It cannot be created.
-        """
+        """Remove the folders of killed processes, and create one. Blocking."""
         _delete_abandoned()
         path, lock = _create_locked()
         self.path: Path = path

@@ -72,11 +72,7 @@ class UploadParser:
     """Parses one upload body."""
 
     def __init__(self, *, oversize_status: int) -> None:
-        """Start a body.
-
-        Args:
-            oversize_status: HTTP status of the error for a file that is too large.
-        """
+        """Start a body."""
         self._oversize_status = oversize_status
         self._rest = b""
         self._skeleton = bytearray()
@@ -92,9 +88,6 @@ class UploadParser:
     def feed(self, chunk: bytes) -> bytes:
         """Parse the next chunk of the body.
 
-        Returns:
-            The decoded bytes that this chunk completes.
-
         Raises:
             HTTPError: The file is too large or not base64, or the rest of the body is too large.
         """
@@ -109,14 +102,7 @@ class UploadParser:
         return b"".join(decoded)
 
     def finish(self) -> tuple[bytes, UploadDescription]:
-        """End the body.
-
-        Returns:
-            The last bytes of the file, and its description.
-
-        Raises:
-            HTTPError: The body is not JSON, or a member is missing or wrong.
-        """
+        """End the body."""
         self._skeleton += self._rest
         try:
             root = load_object(bytes(self._skeleton))

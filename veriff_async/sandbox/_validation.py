@@ -18,9 +18,10 @@ from veriff_async._protocol.limits import MAX_COLLECTED_TEXT, MAX_VENDOR_DATA
 from veriff_async.models.enums import DocumentType, MediaContext
 from veriff_async.models.json import EMPTY, JsonObject, as_object
 from veriff_async.sandbox._errors import HTTPError
-from veriff_async.sandbox._options import SandboxOptions
+from veriff_async.sandbox._rules import SandboxOptions
 
 __all__ = (
+    "check_callback",
     "check_collected_data",
     "check_context",
     "check_id",
@@ -53,7 +54,7 @@ def check_verification(body: JsonObject, options: SandboxOptions = _DEFAULTS) ->
         raise HTTPError(400, "1102", "Mandatory parameter verification is missing")
     verification = {key: value for key, value in members.items() if value is not None}
     # Seen: integrators send an empty callback on purpose, to have none.
-    _check_callback(None if verification.get("callback") == "" else verification.get("callback"))
+    check_callback(None if verification.get("callback") == "" else verification.get("callback"))
     _check_vendor_data(verification.get("vendorData"))
     _check_end_user_id(verification.get("endUserId"), options)
     _check_person(_read_object(verification, "person"))
@@ -139,7 +140,8 @@ def _read_object(verification: JsonObject, name: str) -> JsonObject:
     return {key: value for key, value in part.items() if value is not None}
 
 
-def _check_callback(value: object) -> None:
+def check_callback(value: object) -> None:
+    """Check the address to which the hosted page sends the end-user (code 1302)."""
     if value is None:
         return
     try:
