@@ -30,8 +30,9 @@ COMMAND: Final = "veriff-async demo"
 COLUMNS: Final = 68
 ROWS: Final = 50
 
-# The explanations that follow the decision would make the picture higher than a screen of the README.
-LAST_LINE: Final = "└"
+# The explanations between the uploads and the decision would make the picture higher than a screen of the README.
+EXPLANATIONS: Final = "What just happened"
+DECISION: Final = "Decision"
 
 FIXED_VALUES: Final = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "7a6d9c1e-2f4b-4b7e-9d3a-5c8e1f0b6a24"),
@@ -113,11 +114,12 @@ def read_screen(written: str) -> list[str]:
 
 
 def draw(screen: list[str]) -> str:
-    """Return the picture of a screen, from the command to the end of the decision."""
-    end = next(number for number, line in enumerate(screen) if line.startswith(LAST_LINE))
+    """Return the picture of a screen without the explanations."""
+    words = [Text.from_ansi(line).plain.strip() for line in screen]
+    shown = screen[: words.index(EXPLANATIONS)] + screen[words.index(DECISION) :]
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text.assemble(("$ ", "bold green"), (COMMAND, "bold")))
-    for line in screen[: end + 1]:
+    for line in shown:
         for pattern, value in FIXED_VALUES:
             line = re.sub(pattern, value, line)  # noqa: PLW2901  one line through all patterns
         console.print(Text.from_ansi(line))

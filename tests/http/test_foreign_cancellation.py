@@ -36,7 +36,7 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 async def broken_stream() -> AsyncIterator[bytes]:
     """Await a task that other code has cancelled."""
     yield SMALL
-    task = asyncio.create_task(asyncio.sleep(60))
+    task = asyncio.create_task(asyncio.Event().wait())
     await asyncio.sleep(0)
     task.cancel()
     await task

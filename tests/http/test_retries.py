@@ -425,7 +425,7 @@ async def test_connection_of_a_slow_answer_is_not_used_again() -> None:
             await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0]))
             numbers.append(number)
             writer.write(response(201, CREATED)[: -len(CREATED)])
-            await asyncio.sleep(0.001)
+            await run_loop()
             writer.write(CREATED)
         writer.close()
 
@@ -445,7 +445,7 @@ async def test_closing_the_client_during_a_creation_is_unknown(sandbox: Sandbox)
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK)
     creating = asyncio.create_task(_outcome(create(veriff)))
     asking = asyncio.create_task(_outcome(veriff.session(str(uuid.uuid4())).decision()))
-    await until(lambda: not sandbox._service._faults._pending)
+    await until(lambda: not sandbox.faults)
     await veriff.aclose()
 
     assert isinstance(await creating, OutcomeUnknownError)

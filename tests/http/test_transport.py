@@ -128,7 +128,7 @@ async def test_a_creation_is_not_repeated_blindly(
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK) as veriff:
         creating = asyncio.create_task(veriff.create_session())
         if fault.kind.name == "HANG":
-            await until(lambda: sandbox._service._faults._pending == [])
+            await until(lambda: sandbox.faults == ())
             advance_time(1000)
         with pytest.raises(OutcomeUnknownError, match="look for its vendor_data"):
             await creating
@@ -212,7 +212,7 @@ async def test_a_server_that_stops_reading_is_left(
         session = await veriff.create_session()
         sandbox.inject(Fault.hang(after=after), path=MEDIA)
         uploading = asyncio.create_task(session.upload(Media(JPEG + bytes(16_000_000), "face")))
-        await until(lambda: sandbox._service._faults._pending == [])
+        await until(lambda: sandbox.faults == ())
         await until_still(lambda: veriff.statistics().bytes_sent)
         advance_time(46)
         (uploaded,) = await uploading
@@ -227,7 +227,7 @@ async def test_a_server_that_never_answers_is_a_timeout(
     async with open_session(sandbox, retry=RetryPolicy(max_attempts=1)) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
-        await until(lambda: sandbox._service._faults._pending == [])
+        await until(lambda: sandbox.faults == ())
         advance_time(1000)
         with pytest.raises(RequestTimeoutError, match="ran out of time") as caught:
             await asking
@@ -241,7 +241,7 @@ async def test_a_try_has_a_total_time(sandbox: Sandbox, advance_time: Callable[[
     async with open_session(sandbox, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
-        await until(lambda: sandbox._service._faults._pending == [])
+        await until(lambda: sandbox.faults == ())
         advance_time(6)
         with pytest.raises(RequestTimeoutError):
             await asking

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._http.interruption import Interruption
-from veriff_async.errors import ClientClosedError, TransportError
+from veriff_async.errors import ClientClosedError, ConfigurationError, TransportError
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -25,8 +25,8 @@ GRACE: Final = 1.0
 """Seconds that closing waits for ended calls and connections; a caller's own cleanup can take longer."""
 
 
+# The calls that the current task runs in, those of its parent tasks included.
 _ENCLOSING: Final[ContextVar[tuple[Interruption, ...]]] = ContextVar("veriff_async_enclosing_calls", default=())
-"""The calls that the current task runs in, those of its parent tasks included."""
 
 
 class ActiveCalls:
@@ -39,6 +39,8 @@ class ActiveCalls:
     def __init__(self) -> None:
         """Start without a call."""
         self.closed: bool = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop of the first call or wait."""
         self.running: set[Interruption] = set()
         """The running calls; each guard adds and removes its own."""
         self.changed: asyncio.Event | None = None
@@ -47,6 +49,19 @@ class ActiveCalls:
     def guard(self) -> _Guard:
         """Return a context manager that ends its block with `ClientClosedError` when the client is closed."""
         return _Guard(self)
+
+    def check_loop(self) -> None:
+        """Check that the running event loop is that of the first call or wait: connections and timers belong to it.
+
+        Raises:
+            ConfigurationError: It is another one.
+        """
+        loop = asyncio.get_running_loop()
+        if self.loop is None:
+            self.loop = loop
+        elif self.loop is not loop:
+            msg = "The client belongs to another event loop: make one VeriffClient for each loop."
+            raise ConfigurationError(msg)
 
     async def aclose(self) -> None:
         """End all running calls, and wait briefly until they have left."""
@@ -76,10 +91,13 @@ class _Guard(Interruption, AbstractContextManager[None]):
         self._token: Token[tuple[Interruption, ...]]
 
     def __enter__(self) -> None:
-        self.begin(require_asyncio())
-        if self._calls.closed:
+        task, calls = require_asyncio(), self._calls
+        self.begin(task)
+        if calls.closed:
             raise client_closed()
-        self._calls.running.add(self)
+        if task.get_loop() is not calls.loop:
+            calls.check_loop()
+        calls.running.add(self)
         self._token = _ENCLOSING.set((*_ENCLOSING.get(), self))
 
     def __exit__(

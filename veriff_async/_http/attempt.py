@@ -12,18 +12,20 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import aiohttp
 from attrs import define, evolve, field, frozen
 from yarl import URL
 
-from veriff_async._event_loop import require_asyncio
-from veriff_async._http.interruption import Interruption
+from veriff_async._http.network_problem import network_problem
 from veriff_async._http.payload import BytesBody
+from veriff_async._http.progress_timeout import ProgressTimeout
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.response import Response, invalid_response, is_signed, session_id_in
 from veriff_async._protocol.retry import RetryDecision, SendFailure, decide, parse_retry_after, progress_deadline
+from veriff_async._records import record
+from veriff_async._views import view_of
 from veriff_async.errors import (
     ConnectError,
     ConnectTimeoutError,
@@ -35,22 +37,23 @@ from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
-    from veriff_async._http.payload import PayloadFactory, SentOnce
+    from veriff_async._http.counters import CallCounters
+    from veriff_async._http.exchange import Exchange
+    from veriff_async._http.payload import SentOnce
     from veriff_async._http.pool import Pool
     from veriff_async._protocol.base_url import Host
     from veriff_async._protocol.request import Request
-    from veriff_async._protocol.signing import Verifier
     from veriff_async.config import Timeouts
 
-__all__ = ("BodyWriter", "Exchange", "FailedAttempt", "OpenResponse", "Sender", "decide_outcome")
+__all__ = ("FailedAttempt", "OpenResponse", "Sender", "decide_outcome")
 
 # No JSON of Veriff's comes near this many bytes; a longer body is not Veriff's.
 _MAX_RESPONSE: Final = 4 * 1024 * 1024
 
 _OK: Final = 200
 _REDIRECT: Final = 300
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 _OWN_CONNECTION: Final = {"Connection": "close"}
 _HEADERS: Final = {
     "Accept": "application/json",
@@ -109,22 +112,6 @@ class FailedAttempt:
         return kind(msg, method=request.method, path=request.path)
 
 
-class BodyWriter(Protocol):
-    """Takes the body of a success piece by piece; it raises errors of this library only."""
-
-    async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
-        """Begin, or begin again after an earlier attempt broke off; `verifier` must see every piece, in order."""
-        ...
-
-    async def take(self, piece: bytes) -> None:
-        """Take the next piece."""
-        ...
-
-    async def end(self) -> None:
-        """Return when the verifier has seen all pieces."""
-        ...
-
-
 @define
 class StreamProgress:
     """How much of an open response was read: seconds spent waiting for it, and bytes received."""
@@ -133,102 +120,29 @@ class StreamProgress:
     received: int = 0
 
 
-@frozen(kw_only=True)
+@record(kw_only=True)
 class OpenResponse(Response):
-    """A success whose body is still to be read. Its owner closes `response`."""
+    """A success whose body is still to be read. Its owner closes it, see `Transport.close`."""
 
     response: aiohttp.ClientResponse
+    exchange: Exchange = field(eq=False)
     progress: StreamProgress = field(factory=StreamProgress, eq=False)
-
-
-@define
-class Exchange:
-    """One request and its state over all its attempts.
-
-    Attributes:
-        request: The request.
-        make_payload: Makes the streamed body of each attempt, if the request has one.
-        writer: Takes the body of a success, if that is a file.
-        pending: Whether the request was sent, and nothing shows yet whether it was carried out.
-    """
-
-    request: Request
-    make_payload: PayloadFactory | None
-    writer: BodyWriter | None
-    pending: bool = False
-
-
-class _ProgressTimeout(Interruption):
-    """Ends an attempt with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
-
-    While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
-    From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
-    thousands of pieces per second: the timer compares the record when it fires.
-
-    `restart` does not reset it either, because a timer costs more than all the rest of this class. That is correct
-    because the timer always fires within `Timeouts.idle` from now, and no deadline that begins later is earlier.
-    """
-
-    __slots__ = ("_bytes", "_due", "_end", "_last", "_loop", "_started", "_timeouts", "_timer")
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        """Start the limits of one attempt."""
-        self._loop = asyncio.get_running_loop()
-        self._timeouts = timeouts
-        self._started = self._last = self._loop.time()
-        self._bytes = 0
-        self._due = self._end = self._started + timeouts.total
-
-    def __enter__(self) -> None:
-        """Start the timer."""
-        self.begin(require_asyncio())
-        self._timer = self._loop.call_at(min(self._due, self._started + self._timeouts.idle), self._check)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop the timer, and raise `TimeoutError` if it ended the attempt."""
-        self._timer.cancel()
-        if self.end(kind):
-            raise TimeoutError from error
-
-    def restart(self) -> None:
-        """Start measuring again: the request begins to be sent, or the body of its response to arrive."""
-        self._started = self._last = self._loop.time()
-        self._bytes = 0
-        self._due = min(self._end, self._started + self._timeouts.idle)
-
-    def count(self, count: int) -> None:
-        """Record that bytes were sent or received."""
-        self._last = self._loop.time()
-        # The rate counts from the first piece, since Veriff may need time before it answers.
-        if self._bytes == 0:
-            self._started = self._last
-        self._bytes += count
-
-    def _check(self) -> None:
-        if self._bytes:
-            until = progress_deadline(self._timeouts, started=self._started, now=self._last, moved=self._bytes)
-            self._due = min(self._end, until)
-        now = self._loop.time()
-        if self._due > now:
-            self._timer = self._loop.call_at(min(self._due, now + self._timeouts.idle), self._check)
-        else:
-            self.interrupt()
 
 
 class Sender:
     """Makes single attempts over the pool of one client."""
 
-    def __init__(self, *, roots: Mapping[Host, str], pool: Pool, timeouts: Timeouts) -> None:
+    def __init__(self, *, roots: Mapping[Host, str], pool: Pool, timeouts: Timeouts, counters: CallCounters) -> None:
         """Share the settings of all attempts."""
-        self._roots = {host: URL(root, encoded=True) for host, root in roots.items()}
+        self._roots = {host: _split_root(root) for host, root in roots.items()}
         self._pool = pool
         self._timeouts = timeouts
-        # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
-        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, ceil_threshold=math.inf)
-        self.bytes_sent: int = 0
-        """Bytes of streamed bodies that were handed to connections."""
+        self._counters = counters
+        self._limits = _limits_of(timeouts)
+
+    def with_timeouts(self, timeouts: Timeouts) -> Sender:
+        """Return a sender over the same pool with other limits."""
+        return view_of(self, _timeouts=timeouts, _limits=_limits_of(timeouts))
 
     async def send(self, exchange: Exchange, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and read the whole response.
@@ -241,47 +155,50 @@ class Sender:
             ResponseError: The response is too large, or a file that is not whole.
             VeriffError: The error of a source or of `Exchange.writer`.
         """
-        request = exchange.request
         # `content` outlives a broken connection: the part that arrived may have the id of a created session.
-        timeout, content = _ProgressTimeout(self._timeouts), bytearray()
+        timeout, content = ProgressTimeout(self._timeouts, exchange.task), bytearray()
+        exchange.begin_attempt(timeout)
 
         def on_start() -> None:
             exchange.pending = True
-            timeout.restart()
+            timeout.start_sending()
 
         def on_bytes_sent(count: int) -> None:
-            self.bytes_sent += count
+            self._counters.bytes_sent += count
             timeout.count(count)
 
         # A payload serves one attempt (see `SentOnce`), so each attempt creates its own.
         payload: SentOnce
-        if exchange.make_payload is None:
-            payload = BytesBody(request.body or b"", on_start=on_start, on_bytes_sent=timeout.count)
+        if (streamed := exchange.streamed) is None:
+            payload = BytesBody(exchange.request.body or b"", on_start=on_start, on_bytes_sent=on_bytes_sent)
         else:
-            payload = exchange.make_payload(on_start=on_start, on_bytes_sent=on_bytes_sent)
+            payload = streamed.make_payload(on_start=on_start, on_bytes_sent=on_bytes_sent)
+        self._counters.active_requests += 1
         try:
             with timeout:
                 return await self._exchange(exchange, payload, timeout, content, own_connection=own_connection)
         except (aiohttp.ClientError, OSError) as error:
             failed = _describe(error, sent=payload.started)
+        finally:
+            self._counters.active_requests -= 1
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
         if (source_error := payload.failure(timed_out=failed.timed_out)) is not None:
             raise source_error
-        return evolve(failed, session_id=session_id_in(request, bytes(content)))
+        return evolve(failed, session_id=session_id_in(exchange.request, bytes(content)))
 
     async def _exchange(
         self,
         exchange: Exchange,
         payload: SentOnce,
-        progress: _ProgressTimeout,
+        progress: ProgressTimeout,
         content: bytearray,
         *,
         own_connection: bool,
     ) -> Response:
         request, writer = exchange.request, exchange.writer
         is_file = writer is not None
-        async with await self._request(request, payload, own_connection=own_connection, is_file=is_file) as response:
-            progress.restart()
+        async with await self._request(exchange, payload, own_connection=own_connection, is_file=is_file) as response:
+            progress.start_receiving()
             if writer is None or response.status >= _REDIRECT:
                 result = await _read(request, response, progress, content)
                 # Before the connection is released, which may wait: closing the client in that time must not make the
@@ -297,21 +214,25 @@ class Sender:
             await writer.end()
             return Response(**_head(request, response), body=b"", seen=verifier)
 
-    async def open(self, request: Request, *, own_connection: bool) -> Response | FailedAttempt:
+    async def open(self, exchange: Exchange, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and return an `OpenResponse` for a success, without reading its body."""
-        timeout = _ProgressTimeout(self._timeouts)
-        payload = BytesBody(request.body or b"", on_start=timeout.restart, on_bytes_sent=timeout.count)
+        request, timeout = exchange.request, ProgressTimeout(self._timeouts, exchange.task)
+        exchange.begin_attempt(timeout)
+        payload = BytesBody(request.body or b"", on_start=timeout.start_sending, on_bytes_sent=timeout.count)
+        self._counters.active_requests += 1
         try:
             with timeout:
-                response = await self._request(request, payload, own_connection=own_connection, is_file=True)
+                response = await self._request(exchange, payload, own_connection=own_connection, is_file=True)
+                timeout.start_receiving()
                 if response.status < _REDIRECT:
                     _check_is_file(request, response)
-                    return OpenResponse(**_head(request, response), body=b"", response=response)
+                    return OpenResponse(**_head(request, response), body=b"", response=response, exchange=exchange)
                 async with response:
-                    timeout.restart()
                     return await _read(request, response, timeout, bytearray())
         except (aiohttp.ClientError, OSError) as error:
             return _describe(error, sent=payload.started)
+        finally:
+            self._counters.active_requests -= 1
 
     async def read_piece(self, opened: OpenResponse) -> bytes:
         """Return the next bytes of an open response, or ``b""`` at its end.
@@ -333,19 +254,22 @@ class Sender:
         else:
             progress.waited += loop.time() - started
             progress.received += len(piece)
+            if opened.exchange.progress is not None:
+                opened.exchange.progress.count(len(piece))
             return piece
         raise failed.to_error(opened.request)
 
     async def _request(
-        self, request: Request, payload: SentOnce, *, own_connection: bool, is_file: bool
+        self, exchange: Exchange, payload: SentOnce, *, own_connection: bool, is_file: bool
     ) -> aiohttp.ClientResponse:
-        root = self._roots[request.host]
+        request = exchange.request
+        scheme, authority, prefix = self._roots[request.host]
         path, _, query = request.path.partition("?")
         # Encoded already: yarl must not change a path that was signed.
         url = URL.build(
-            scheme=root.scheme,
-            authority=root.raw_authority,
-            path=root.raw_path.rstrip("/") + path,
+            scheme=scheme,
+            authority=authority,
+            path=prefix + path,
             query_string=query,
             encoded=True,
         )
@@ -353,7 +277,12 @@ class Sender:
             request.method,
             url,
             data=payload,
-            headers={**_HEADERS, **request.headers, **(_OWN_CONNECTION if own_connection else {})},
+            headers={
+                **_HEADERS,
+                **(exchange.added_headers or _NO_HEADERS),
+                **request.headers,
+                **(_OWN_CONNECTION if own_connection else _NO_HEADERS),
+            },
             # A redirect would carry key, signature and pictures to any host that it names.
             allow_redirects=False,
             # The body of a refusal has Veriff's code; aiohttp's own error would discard it.
@@ -365,13 +294,25 @@ class Sender:
             # so a request with it never gets an idle connection of the pool.
             server_hostname=url.raw_host if own_connection else None,
         )
+        exchange.status, exchange.headers = response.status, response.headers
         if own_connection:
             _prevent_reuse(response, payload)
         return response
 
 
+def _split_root(root: str) -> tuple[str, str, str]:
+    """Return the scheme, the authority, and the path without its last slash."""
+    url = URL(root, encoded=True)
+    return url.scheme, url.raw_authority, url.raw_path.rstrip("/")
+
+
+def _limits_of(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
+    return aiohttp.ClientTimeout(total=None, connect=timeouts.connect, ceil_threshold=math.inf)
+
+
 async def _read(
-    request: Request, response: aiohttp.ClientResponse, limit: _ProgressTimeout, content: bytearray
+    request: Request, response: aiohttp.ClientResponse, limit: ProgressTimeout, content: bytearray
 ) -> Response:
     """Read the body into `content`, which keeps the part that arrived if the connection breaks."""
     stream = response.content
@@ -426,8 +367,9 @@ def _prevent_reuse(response: aiohttp.ClientResponse, payload: SentOnce) -> None:
     """Close the connection after this response, also if the server ignores ``Connection: close``."""
     connection = response.connection
     if connection is None:  # the body came with the head, and aiohttp has returned the connection to its pool
+        # All of the response is here. `close` would wait for the peer's end of TLS, past the end of the event loop.
         if payload.transport is not None:
-            payload.transport.close()
+            payload.transport.abort()
     elif connection.protocol is not None:
         connection.protocol.force_close()
 
@@ -444,8 +386,10 @@ def decide_outcome(request: Request, outcome: Response | FailedAttempt) -> Retry
 def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedAttempt:
     """Describe a failed attempt without keeping the exception."""
     cause = type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        cause = error.os_error.strerror
+    if isinstance(error, aiohttp.ClientSSLError):
+        cause = error.os_error.strerror or cause
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        cause = network_problem(error.os_error)
     elif isinstance(error, aiohttp.ClientHttpProxyError):
         cause = f"the proxy answered CONNECT with HTTP {error.status}"
     # The class of the exception proves nothing: aiohttp raises the same ones before and after sending.

@@ -23,16 +23,31 @@ class Cooldown:
         self._queue: deque[asyncio.Future[bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._paused = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all pauses so far."""
+        return self._paused - self.remaining
 
     @property
     def remaining(self) -> float:
         """Seconds until requests start again; zero when they do."""
         return 0.0 if self._loop is None else max(0.0, self._slow_start.resumes - self._loop.time())
 
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for the pause, or for the rate after it."""
+        return sum(not ready.done() for ready in tuple(self._queue))
+
     def pause(self, seconds: float, *, started: float) -> None:
         """Hold all requests back, because one that was sent at `started` was refused."""
         self._loop = asyncio.get_running_loop()
-        self._slow_start.pause(self._loop.time(), seconds, started=started)
+        now = self._loop.time()
+        # A pause may begin during another one, whose rest counts only once.
+        self._paused -= max(now, self._slow_start.resumes)
+        self._slow_start.pause(now, seconds, started=started)
+        self._paused += self._slow_start.resumes
 
     def start(self, now: float) -> bool:
         """Start a request and return true, unless requests wait; then call `wait`."""

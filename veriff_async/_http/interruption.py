@@ -38,11 +38,7 @@ class Interruption:
             self._task.cancel()
 
     def end(self, kind: type[BaseException] | None) -> bool:
-        """End the block, and return whether `interrupt` has ended it.
-
-        Args:
-            kind: The class of the exception that leaves the block, if there is one.
-        """
+        """End the block, and return whether `interrupt` has ended it."""
         if not self._interrupted:
             return False
         return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError

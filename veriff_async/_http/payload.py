@@ -6,8 +6,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp.payload import Payload
-from attrs import field, frozen
+from attrs import field
 from multidict import CIMultiDict
+
+from veriff_async._records import record
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,11 +30,7 @@ _PIECE: Final = 96 * 1024
 
 
 class CallbackError(Exception):
-    """Wraps an exception of the caller's own function, so that no handler takes it for an error of the network.
-
-    Attributes:
-        error: The exception.
-    """
+    """Wraps an exception of the caller's own function, so that no handler takes it for an error of the network."""
 
     def __init__(self, error: BaseException) -> None:
         """Wrap the exception."""
@@ -52,13 +50,13 @@ class SentOnce(Payload):
     _autoclose = True
 
     def __init__(
-        self, value: object, *, size: int, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]
+        self, value: object, *, size: int | None, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]
     ) -> None:
         """Prepare one attempt.
 
         Args:
             value: The body, for subclasses.
-            size: Its length in bytes.
+            size: Its length in bytes; ``None`` if it is not known, for a chunked body.
             on_start: Called when the connection is established and the request begins to be sent.
             on_bytes_sent: Called with the number of bytes after each piece that was handed to the connection.
         """
@@ -111,11 +109,7 @@ class SentOnce(Payload):
             raise
 
     def failure(self, *, timed_out: bool) -> BaseException | None:
-        """Return why the body could not be written, if that is not the connection's fault.
-
-        Args:
-            timed_out: Whether the request ended because no byte moved.
-        """
+        """Return why the body could not be written, if that is not the connection's fault."""
         del timed_out
         return None
 
@@ -132,19 +126,23 @@ class PayloadFactory(Protocol):
         ...
 
 
-@frozen
-class StreamedBody:
-    """A body that was signed before and is read from its source in each attempt.
+class HasLength(Protocol):
+    """Content whose length is computed when it is read."""
 
-    Attributes:
-        credentials: The credentials that signed it.
-        signature: Its signature.
-        make_payload: Makes the body of one attempt.
-    """
+    @property
+    def length(self) -> int:
+        """Bytes of the whole request body."""
+        ...
+
+
+@record
+class StreamedBody:
+    """A body that was signed before and is read from its source in each attempt."""
 
     credentials: Credentials = field(repr=False)
     signature: str = field(repr=False)
     make_payload: PayloadFactory
+    content: HasLength
 
 
 class BytesBody(SentOnce):

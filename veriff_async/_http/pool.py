@@ -17,10 +17,11 @@ from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from aiohttp import ClientSession
 
-__all__ = ("Pool", "check_limits", "check_proxies")
+__all__ = ("Pool", "check_limits", "check_proxies", "check_session_options")
 
 _PROXIES: Final = ("http", "https", "all")
 
@@ -50,18 +51,33 @@ def check_limits(
             raise ConfigurationError(msg)
 
 
-def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
+def check_session_options(http_session: ClientSession | None, *, trust_env: bool, ca_bundle: object) -> None:
+    """Refuse options that have no effect, because the caller has created the session already.
+
+    Raises:
+        ConfigurationError: `http_session` was passed with one of them.
+    """
+    if http_session is None:
+        return
+    if trust_env:
+        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
+        raise ConfigurationError(msg)
+    if ca_bundle is not None:
+        msg = (
+            "ca_bundle (VERIFF_CA_BUNDLE) has no effect on http_session: create that one with "
+            "aiohttp.TCPConnector(ssl=context)."
+        )
+        raise ConfigurationError(msg)
+
+
+def check_proxies(*, trust_env: bool) -> None:
     """Refuse an unusable proxy of the environment, because the error of aiohttp would show its value.
 
     Raises:
-        ConfigurationError: One is not an http(s) URL, or the option has no effect; the message names the variable,
-            never its value.
+        ConfigurationError: One is not an http(s) URL; the message names the variable, never its value.
     """
     if not trust_env:
         return
-    if http_session is not None:
-        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
-        raise ConfigurationError(msg)
     proxies = getproxies()
     for scheme in _PROXIES:
         address = proxies.get(scheme)
@@ -77,19 +93,27 @@ def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> Non
 class Pool:
     """An aiohttp session that belongs to one event loop."""
 
-    def __init__(self, borrowed: ClientSession | None, *, max_connections: int, trust_env: bool = False) -> None:
+    def __init__(
+        self,
+        borrowed: ClientSession | None,
+        *,
+        max_connections: int,
+        trust_env: bool = False,
+        tls: SSLContext | None = None,
+    ) -> None:
         """Create a pool without connections.
 
         Args:
             borrowed: The caller's session, which stays open, or ``None`` to create one.
             max_connections: Largest number of connections of a created session.
             trust_env: Whether a created session uses the proxies of the environment, as aiohttp does.
+            tls: How a created session checks certificates; ``None`` trusts the authorities of the system.
         """
         self._borrowed = borrowed
         self._session = borrowed
         self._max_connections = max_connections
         self._trust_env = trust_env
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tls = tls
         self.calls: ActiveCalls = ActiveCalls()
         self.on_open: Callable[[], None] | None = None
         """Called in the event loop just before a session is created."""
@@ -113,18 +137,14 @@ class Pool:
         """
         if self.closed or (self._session is not None and self._session.closed):
             raise client_closed()
-        # aiohttp's connections belong to the event loop that opened them.
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            msg = "The client belongs to another event loop: make one VeriffClient for each loop."
-            raise ConfigurationError(msg)
+        self.calls.check_loop()
         if self._session is None:
             if self.on_open is not None:
                 self.on_open()
+            # True is aiohttp's default: the context that it has made from the authorities of the system.
+            tls = True if self._tls is None else self._tls
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self._trust_env,
             )
