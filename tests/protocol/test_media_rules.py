@@ -59,7 +59,7 @@ def test_contradicting_type_is_rejected(stated: str) -> None:
 
 @pytest.mark.parametrize("stated", [5, b"image/jpeg", ("image/jpeg", None)])
 def test_type_that_is_not_a_text_is_rejected(stated: object) -> None:
-    """What `mimetypes.guess_type` returns, for one, is not a type but a pair."""
+    """A pair, as `mimetypes.guess_type` returns it, is not a type."""
     with pytest.raises(InvalidArgumentError, match=type(stated).__name__):
         check_stated(Media(b"", "face", mimetype=cast("Any", stated)), "image/jpeg")
 

@@ -1,4 +1,4 @@
-"""What messages do to the state of a session: every documented order, every other order, and every damage."""
+"""The effect of messages on the state of a session: every documented order, every other order, and every damage."""
 
 from __future__ import annotations
 

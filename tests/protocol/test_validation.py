@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Callable[[object], object], tuple[object, ...]]] = {
     ],
 )
 def test_refusals_name_the_field_and_hide_the_value(name: str, value: object) -> None:
-    """What Veriff would refuse is refused with the field's name, without the value, and with no exception behind."""
+    """A value that Veriff would refuse raises an error with the field, without the value, and with no cause."""
     with pytest.raises(InvalidArgumentError, match=rf"^{name} cannot be sent: .*\.$") as caught:
         REFUSED[name][0](value)
 

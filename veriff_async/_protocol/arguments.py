@@ -11,13 +11,14 @@ is that of a constructor.
 from __future__ import annotations
 
 import math
-from inspect import iscoroutinefunction
+import sys
+from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from attrs import Attribute
 
@@ -25,6 +26,7 @@ __all__ = (
     "LARGEST",
     "ArgumentError",
     "Validator",
+    "accepts_arguments",
     "check_choice",
     "check_concurrency",
     "check_condition",
@@ -154,14 +156,27 @@ def check_optional(
 
 
 def check_function(
-    name: str, value: object, *, may_be_async: bool = False, error: ArgumentError = ConfigurationError
+    name: str,
+    value: object,
+    *,
+    may_be_async: bool = False,
+    takes: Sequence[str] = (),
+    error: ArgumentError = ConfigurationError,
 ) -> None:
     """Check a function, or ``None``.
 
     The result of an async function is true and never awaited, where a plain one is called.
 
+    Args:
+        name: The name of the argument.
+        value: The function.
+        may_be_async: Whether an async function is permitted.
+        takes: Its arguments, for the message; without them any number is permitted.
+        error: The class of the error.
+
     Raises:
-        ConfigurationError: (or `error`) It cannot be called, or is async where it must not be.
+        ConfigurationError: (or `error`) It cannot be called, does not take these arguments, or is async where it must
+            not be.
     """
     if value is None:
         return
@@ -171,6 +186,22 @@ def check_function(
     if not may_be_async and iscoroutinefunction(value):
         msg = f"{name} must be a plain function, not an async one: it is called, and not awaited."
         raise error(msg)
+    if takes and not accepts_arguments(value, len(takes)):
+        msg = f"{name} must be a function that takes {' and '.join(takes)}, and no other argument without a default."
+        raise error(msg)
+
+
+def accepts_arguments(function: Callable[..., object], count: int) -> bool:
+    """Return whether a function can be called with a number of positional arguments, as far as its signature shows."""
+    try:
+        expected = signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return True
+    try:
+        expected.bind(*(None,) * count)
+    except TypeError:
+        return False
+    return True
 
 
 def check_path(name: str, value: object, *, error: ArgumentError = ConfigurationError) -> str:
@@ -186,7 +217,7 @@ def check_path(name: str, value: object, *, error: ArgumentError = Configuration
     if isinstance(path, str):
         if _can_be_path(path):
             return path
-        problem = "cannot be read or written, it has a character that no path can have"
+        problem = "cannot be read or written, it has a character that no path of this system can have"
     else:
         problem = f"is {describe_value(path)}"
     msg = f"{name} {problem}: give a path as text or pathlib.Path."
@@ -231,7 +262,8 @@ def check_condition(name: str, value: object) -> None:
 def _can_be_path(text: str) -> bool:
     try:
         # As `os.fsencode` does on POSIX; undecodable bytes of a real name are halves of surrogate pairs in the text.
-        return b"\0" not in text.encode(errors="surrogateescape")
+        # The encoding depends on the locale: a process without UTF-8 mode in the C locale writes ASCII names only.
+        return b"\0" not in text.encode(sys.getfilesystemencoding(), "surrogateescape")
     except UnicodeEncodeError:
         return False
 

@@ -35,6 +35,7 @@ _CLIENT: Final = "client"
 _SIGNATURE: Final = "signature"
 _INTEGRATION: Final = "integration"
 _LEGACY: Final = "legacy"
+# The meaning of each header, by its name in lower case.
 _ROLES: Final = {
     AUTH_CLIENT.lower(): _CLIENT,
     VRF_AUTH_CLIENT.lower(): _CLIENT,
@@ -43,7 +44,6 @@ _ROLES: Final = {
     INTEGRATION_ID.lower(): _INTEGRATION,
     LEGACY_SIGNATURE.lower(): _LEGACY,
 }
-"""The meaning of each header, by its name in lower case."""
 
 
 class AuthHeaders(NamedTuple):

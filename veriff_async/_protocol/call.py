@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import field
 
 from veriff_async._protocol import headers
 from veriff_async._protocol.request import Request
+from veriff_async._records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +28,13 @@ __all__ = ("Call",)
 _Result = TypeVar("_Result")
 
 
-@frozen(kw_only=True)
+@record(kw_only=True)
 class Call(Generic[_Result]):
     """One call of an endpoint: a request that is not signed yet, and the function that parses its response.
 
     Attributes:
-        method: See `Request`, also for `path`, `body`, `repeatable`, `creates_session`, `quota` and `host`.
+        operation: See `Request`, also for `path_template`, `session_id`, `method`, `path`, `body`, `repeatable`,
+            `creates_session`, `quota` and `host`.
         parse: Returns the result of a response, or raises: `ApiError` if Veriff refused, `ResponseError` or
             `OutcomeUnknownError` if a success cannot be parsed.
         signed_id: The id that is signed if the request has no body.
@@ -40,9 +42,12 @@ class Call(Generic[_Result]):
         accept: The media type to accept instead of JSON.
     """
 
+    operation: str
     method: Method
+    path_template: str
     path: str
     parse: Callable[[Response], _Result] = field(repr=False)
+    session_id: str | None = None
     signed_id: str = ""
     body: bytes | None = field(default=None, repr=False)
     is_streamed: bool = False
@@ -53,12 +58,7 @@ class Call(Generic[_Result]):
     host: Host = "api"
 
     def sign(self, credentials: Credentials, *, signature: str | None = None) -> Request:
-        """Return the signed request.
-
-        Args:
-            credentials: The credentials that sign it.
-            signature: The signature of a streamed body.
-        """
+        """Return the signed request."""
         if signature is None:
             signature = credentials.sign(self._signed_text())
         if self.host == "feedback":
@@ -75,8 +75,11 @@ class Call(Generic[_Result]):
         if self.accept is not None:
             signed["Accept"] = self.accept
         return Request(
+            operation=self.operation,
             method=self.method,
+            path_template=self.path_template,
             path=self.path,
+            session_id=self.session_id,
             headers=signed,
             body=self.body,
             repeatable=self.repeatable,

@@ -17,8 +17,8 @@ from veriff_async.errors import InvalidArgumentError, MediaTooLargeError, MediaU
 
 __all__ = ("decode_base64", "decode_data_url")
 
+# Largest file that is decoded: the largest that is converted.
 _MAX_BYTES: Final = 64 * 1024 * 1024
-"""Largest file that is decoded: the largest that is converted."""
 
 _GROUP: Final = 4  # characters for three bytes
 # Texts wrapped in lines are common: RFC 2045 wraps them at 76 characters, and so does the command base64.

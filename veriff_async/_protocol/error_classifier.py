@@ -94,12 +94,7 @@ def is_repeated(status: int) -> bool:
 
 
 def classify_error(error: VeriffError, *, creates: bool = False) -> ErrorKind:
-    """Classify any error of this library.
-
-    Args:
-        error: The error that a call raised.
-        creates: Whether the call creates a session, for which Veriff has no idempotency key.
-    """
+    """Classify any error of this library."""
     if isinstance(error, OutcomeUnknownError):
         return ErrorKind.UNKNOWN
     # Before the status: 500 is transient for other calls, but a repeated creation may make a second session.

@@ -71,7 +71,9 @@ _BY_STATUS: Final[dict[int, str]] = {
     401: f"the API key or signature was refused: {_KEY} and {_SECRET}",
     # https://devdocs.veriff.com/docs/ip-allowlist-for-customer-portal-and-public-api
     403: "the integration may not do this: ask Veriff to enable it; also check the IP allowlist in the Customer Portal",
-    404: "this integration knows no such session, attempt or media: check the id and which integration made it",
+    # Guess: data that a session does not have, for example a watchlist screening without that product, get it too.
+    404: "this integration knows no such session, attempt or media, or has no such data for it: check the id and which "
+    "integration made it",
     409: "the session is past this step, for example already submitted",
     413: "the body is larger than the server takes: send a smaller file",
     415: "the server does not take this type of body",

@@ -88,11 +88,7 @@ def detect_type(head: bytes) -> str | None:
 
 
 def detect_convertible_type(head: bytes) -> str | None:
-    """Return the MIME type of a picture that Veriff does not accept, but that can be converted to JPEG, or ``None``.
-
-    Args:
-        head: As for `detect_type`.
-    """
+    """Return the MIME type of a picture that Veriff does not accept, but that can be converted to JPEG, or ``None``."""
     if head[4:8] == b"ftyp":
         return "image/avif" if _brands(head) & _AVIF else None
     if head.startswith((b"II*\0", b"MM\0*")):
@@ -121,10 +117,6 @@ def _detect_iso_media(head: bytes) -> str | None:
 
 def read_dimensions(mimetype: str, read_at: ReadAt) -> tuple[int, int] | None:
     """Return width and height of a picture.
-
-    Args:
-        mimetype: The type, as `detect_type` returns it.
-        read_at: Reads the file.
 
     Returns:
         Width and height in pixels as stored, before any rotation that the file asks for. ``None`` when the header does

@@ -14,7 +14,7 @@ from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.events import WebhookEvent
 from veriff_async.models.state import SessionState
 
-__all__ = ("check_event", "check_record", "check_session_id", "check_session_ids", "check_state")
+__all__ = ("check_event", "check_record", "check_session_id", "check_session_ids", "check_state", "check_submission")
 
 _EVENTS: Final[tuple[type, ...]] = get_args(WebhookEvent)
 
@@ -79,6 +79,16 @@ def check_session_ids(session_ids: object) -> tuple[str, ...]:
         msg = f"session_ids must contain texts, but one is of type {type_name(wrong[0])}: pass the ids as text."
         raise InvalidArgumentError(msg)
     return cast("tuple[str, ...]", ids)
+
+
+def check_submission(session_id: object, submission: object) -> None:
+    """Check the arguments of `SubmissionInbox.save_submission`.
+
+    Raises:
+        InvalidArgumentError: One of them is not a text.
+    """
+    check_instance("session_id", session_id, str, remedy="pass the id as text", error=InvalidArgumentError)
+    check_instance("submission", submission, str, remedy="pass a text", error=InvalidArgumentError)
 
 
 def _as_tuple(value: object) -> tuple[object, ...] | None:

@@ -19,12 +19,7 @@ _DAY: Final = 86_400.0
 
 @frozen
 class InboxClock:
-    """The trusted time of an inbox, in seconds since 1970.
-
-    Attributes:
-        trusted: The latest trusted time.
-        suspect: The first time of a clock that differs by more than a day, if there is one.
-    """
+    """The trusted time of an inbox, in seconds since 1970."""
 
     trusted: float
     suspect: float | None = None

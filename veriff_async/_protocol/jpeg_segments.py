@@ -37,9 +37,6 @@ def strip_metadata(content: bytes) -> bytes | None:
     Thumbnails, and everything after the end of the picture, such as a video, are removed too. A file without such
     parts is returned as it is.
 
-    Args:
-        content: The whole file.
-
     Returns:
         The file, or ``None`` if it has another form: it must be decoded then. That includes a file that ends before
         its end marker. The picture itself is not decoded, so it may be damaged.

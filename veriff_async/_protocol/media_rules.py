@@ -31,8 +31,8 @@ __all__ = (
     "type_of",
 )
 
+# Largest file, in bytes, that is read into memory to be converted.
 _MAX_CONVERTED_BYTES: Final = 64 * 1024 * 1024
-"""Largest file, in bytes, that is read into memory to be converted."""
 
 # Veriff limits the length of the base64 text, which is four thirds of the file.
 _MAX_IMAGE_BYTES: Final = (MAX_IMAGE_BASE64 - 1) // 4 * 3
@@ -176,12 +176,7 @@ def _check_type(stated: object, mimetype: str) -> None:
 
 
 def size_limit(mimetype: str, *, converted: bool) -> int:
-    """Return how many bytes a media of a type may have at most.
-
-    Args:
-        mimetype: The type.
-        converted: Whether it may be converted before it is sent.
-    """
+    """Return how many bytes a media of a type may have at most."""
     if mimetype == PDF:
         return MAX_PDF_BYTES - 1
     return _MAX_CONVERTED_BYTES if converted else _MAX_IMAGE_BYTES

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-__all__ = ("check_names", "closest", "explain_options", "options_of")
+__all__ = ("check_names", "closest", "explain_options", "options_of", "suggest")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -36,6 +36,21 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     # The default cutoff of difflib.
     found = get_close_matches(letters, by_letters, 1, cutoff=0.6)
     return by_letters[found[0]] if found else None
+
+
+def suggest(name: object, known: Iterable[str], *, otherwise: str | None = None) -> str:
+    """Return the remedy for an unknown name, as the end of a sentence.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+        otherwise: The remedy if no known name is similar; by default it lists all known names.
+    """
+    known = tuple(known)
+    best = closest(name, known) if isinstance(name, str) else None
+    if best is not None:
+        return f"did you mean {str(best)!r}?"
+    return f"pass one of {', '.join(known)}." if otherwise is None else otherwise
 
 
 def check_names(
@@ -65,12 +80,7 @@ def options_of(function: Callable[..., object]) -> tuple[str, ...]:
 
 
 def explain_options(call: str, usage: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
-    """Return a decorator for ``__init__`` that explains wrong arguments.
-
-    Args:
-        call: The class.
-        usage: How to call it, as a sentence.
-    """
+    """Return a decorator for ``__init__`` that explains wrong arguments."""
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         parameters = signature(function).parameters.values()

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from attrs import field, frozen
+from attrs import field
 
+from veriff_async._records import record
 from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,13 +20,17 @@ __all__ = ("Method", "Request", "without_nulls")
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE"]
 
 
-@frozen(kw_only=True)
+@record(kw_only=True)
 class Request:
     """One signed request, apart from a body that is streamed.
 
     Attributes:
+        operation: Name of the function in `veriff_async._protocol.endpoints` that describes the call.
         method: HTTP method.
+        path_template: The path with the names of its ids instead of the ids, without the query. Logs, traces and
+            metrics have this one, because an id in a path would make each path unique.
         path: Path below the host, including ``/v1`` and the query.
+        session_id: The session in the path, if it names one.
         headers: Veriff's headers.
         body: The body, or ``None`` if there is none or it is streamed.
         repeatable: Whether sending it twice does no harm.
@@ -35,8 +40,11 @@ class Request:
         credentials: The credentials that signed it; Veriff signs the response with the same secret.
     """
 
+    operation: str
     method: Method
+    path_template: str
     path: str
+    session_id: str | None = None
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True

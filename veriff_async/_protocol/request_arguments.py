@@ -63,19 +63,15 @@ def header_items(headers: object, names: Container[str]) -> list[tuple[str, obje
     Any object with ``items()`` is accepted: frameworks have their own classes, which are not always mappings. Values
     may have any type; `header_text` checks them.
 
-    Args:
-        headers: The headers of a message, names in any case.
-        names: The names of the headers to return, in lower case.
-
     Raises:
         InvalidArgumentError: The value is not a mapping, or a name is not a str; the message names the likely mistake.
     """
     # A class such as `dict` has `items` too, but without an instance to call it on.
-    items = None if isinstance(headers, type) else getattr(headers, "items", None)
-    if not callable(items):
+    pairs: Callable[[], Iterable[tuple[str, object]]] | None
+    pairs = None if isinstance(headers, type) else getattr(headers, "items", None)
+    if not callable(pairs):
         msg = f"{_HEADERS}, not {type_name(headers)}: {_headers_remedy(headers)}."
         raise InvalidArgumentError(msg)
-    pairs = cast("Callable[[], Iterable[tuple[str, object]]]", items)
     lower = str.lower  # not the method of a name, which would accept bytes
     try:
         return [(lowered, value) for name, value in pairs() if (lowered := lower(name)) in names]

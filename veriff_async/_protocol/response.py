@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from attrs import field, frozen
+from attrs import field
 
 from veriff_async import errors
 from veriff_async._protocol.authenticity import parse_auth_headers
 from veriff_async._protocol.error_codes import class_of, remedy
 from veriff_async._protocol.json.decode import decode_model, load_object
+from veriff_async._records import record
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 
@@ -28,6 +29,7 @@ __all__ = (
     "invalid_response",
     "is_refusal",
     "is_signed",
+    "name_session",
     "parse_model",
     "parse_models",
     "session_id_in",
@@ -49,7 +51,7 @@ _SESSION_ID: Final = (
 _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 
 
-@frozen(kw_only=True)
+@record(kw_only=True)
 class Response:
     """One response of the server, read completely.
 
@@ -125,12 +127,6 @@ def _is_signature_valid(response: Response, signature: str) -> bool:
 def invalid_response(response: Response, fault: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
     """Return the error for a response that the client cannot use.
 
-    Args:
-        response: The response.
-        fault: The fault, as the end of a sentence.
-        remedy: The remedy, as an instruction.
-        problems: The problems and their paths, for `ResponseError.problems`.
-
     Returns:
         A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely Veriff
         has carried it out, and a caller that takes the error for a failure would do it again.
@@ -145,13 +141,7 @@ def invalid_response(response: Response, fault: str, remedy: str, problems: tupl
 
 
 def unknown_outcome(request: Request, cause: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
-    """Return the error for a request that may or may not have been carried out.
-
-    Args:
-        request: The request, which must not be repeated.
-        cause: The reason why nothing is known, in a few words.
-        session_id: Id of the session that it created, if it could be read.
-    """
+    """Return the error for a request that may or may not have been carried out."""
     where = f"{request.method} {request.path}"
     if session_id is not None:
         rest = f"session {session_id} probably exists: ask for it before you create another"
@@ -172,6 +162,14 @@ def session_id_in(request: Request, body: bytes) -> str | None:
         return None
     match = re.search(_SESSION_ID, body)
     return None if match is None else (match[1] or match[2]).decode()
+
+
+def name_session(error: BaseException, session_id: str) -> None:
+    """Add the id of a created session to an error: a caller without it would create a second one."""
+    if isinstance(error, errors.VeriffError):
+        error.session_id = session_id
+    else:
+        error.add_note(f"Session {session_id} was created before.")
 
 
 def is_refusal(response: Response) -> bool:
@@ -198,12 +196,6 @@ def success_json(response: Response) -> JsonObject:
 
 def parse_model(response: Response, model: type[_Model], value: object, path: str = "$") -> _Model:
     """Parse a model from a part of a successful response.
-
-    Args:
-        response: The response, for the error.
-        model: The class of the model.
-        value: The part.
-        path: The JSON path of the part.
 
     Raises:
         ResponseError: The part does not match the model.

@@ -93,12 +93,7 @@ def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False,
 
 
 def may_have_acted(outcome: int | SendFailure, *, signed: bool = False) -> bool:
-    """Return whether the server may have done the work of an attempt that did not succeed.
-
-    Args:
-        outcome: HTTP status of the response, or how the attempt failed.
-        signed: Whether the response carries a valid signature of Veriff.
-    """
+    """Return whether the server may have done the work of an attempt that did not succeed."""
     if isinstance(outcome, SendFailure):
         return outcome is SendFailure.LOST
     if outcome == _UNAVAILABLE:

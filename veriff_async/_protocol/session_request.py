@@ -110,11 +110,6 @@ def _common_members(options: RegistryOptions) -> dict[str, object]:
 def as_model(name: str, model: type[_Model], value: object) -> _Model:
     """Return a model; a mapping is converted to one.
 
-    Args:
-        name: The option, for the error.
-        model: The class of the model.
-        value: The model, or a mapping of its fields.
-
     Raises:
         TypeError: The mapping has an unknown name; the message suggests the right one.
         InvalidArgumentError: It is neither, or a field holds a value that cannot be sent.

@@ -63,8 +63,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import RecordResult
 
-__all__ = ("apply_event", "dump_state", "is_decision_missing", "load_state")
+__all__ = ("apply_event", "dump_state", "is_decision_missing", "is_effective", "load_state")
 
 _Change: TypeAlias = tuple[SessionState, IgnoredReason | None]
 
@@ -146,6 +147,17 @@ def is_decision_missing(state: SessionState) -> bool:
     """
     check_state(state)
     return state.status in DECIDED and state.effective_decision is None
+
+
+def is_effective(result: RecordResult, decision: Decision) -> bool:
+    """Return whether a decision that was recorded is the one to act on."""
+    state = result.state
+    if state is None or (state.effective_decision is not None and is_same(state.effective_decision, decision)):
+        return True
+    # A correction that does not prove to be later: the inbox keeps the first final decision, but Veriff returns this
+    # one.
+    is_end = result.ignored is IgnoredReason.FINAL and decision.status.is_final
+    return is_end and (state.decision is None or is_later(decision, state.decision) is not False)
 
 
 def _initial_state(session_id: str) -> SessionState:

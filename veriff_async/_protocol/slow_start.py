@@ -14,20 +14,20 @@ from attrs import define
 
 __all__ = ("SlowStart",)
 
+# Requests per second right after the first pause.
 _FIRST: Final = 20.0
-"""Requests per second right after the first pause."""
 
 # Requests per second below which refusals do not lower the rate. Each of them brings a pause of its own.
 _LOWEST: Final = 1.0
 
+# Factor of the rate after a refusal.
 _DECREASE: Final = 0.7
-"""Factor of the rate after a refusal."""
 
 # Part of itself by which the rate grows per second after a second refusal: back where it was after five seconds.
 _SLOW_GROWTH: Final = 0.07
 
+# Seconds without a refusal after which the limit ends.
 _RECOVERED: Final = 60.0
-"""Seconds without a refusal after which the limit ends."""
 
 
 @define

@@ -23,8 +23,8 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{16,}")
 # Control characters that text does not contain: all except tab, line ends and escape.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+# First bytes of picture types that are not accepted, and that could pass for text.
 _READABLE_MARKS: Final = (b"GIF8", b"BM", b"II*", b"MM*")
-"""First bytes of picture types that are not accepted, and that could pass for text."""
 
 _MAX_PATH: Final = 1000
 

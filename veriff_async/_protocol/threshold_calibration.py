@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Calibration", "CheckCalibration", "calibrate_thresholds")
 
+# Checks whose threshold is not a matter of measurements.
 _FIXED: Final = frozenset({CheckName.FACE_COUNT})
-"""Checks whose threshold is not a matter of measurements."""
 
 
 @frozen(kw_only=True)
@@ -42,14 +42,6 @@ class Calibration:
     """Thresholds for one context, and how well they separate the pictures that they were chosen from.
 
     On other pictures they do slightly worse.
-
-    Attributes:
-        thresholds: The thresholds.
-        checks: Every check that was calibrated.
-        recall: Share of the resubmitted pictures that fail at least one check.
-        false_positives: Share of the approved pictures that fail at least one check.
-        approved: Number of approved pictures.
-        resubmitted: Number of resubmitted pictures.
     """
 
     thresholds: PictureThresholds

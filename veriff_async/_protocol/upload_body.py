@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
 from pybase64 import b64encode
 
 from veriff_async._protocol.json.decode import dump
+from veriff_async._records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ __all__ = ("BodyTemplate", "base64_length", "encode", "image_body_template")
 _BYTES_PER_GROUP: Final = 3  # base64 writes three bytes as four characters
 
 
-@frozen
+@record
 class BodyTemplate:
     """The body of one upload without its base64 text: the JSON before and after it."""
 

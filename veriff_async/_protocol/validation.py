@@ -87,7 +87,9 @@ class EndUserIdWarning(UserWarning):
 
 
 def _refuse(name: str, remedy: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"{name} cannot be sent: {remedy}.")
+    error = InvalidArgumentError(f"{name} cannot be sent: {remedy}.")
+    error.field = name
+    return error
 
 
 def check_id(name: str, value: object) -> str:

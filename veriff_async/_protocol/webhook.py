@@ -88,7 +88,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     try:
         raw = load_object(body)
         _check_depth(body, raw)
-        return _decode(_kind(raw), raw)
+        return _decode(kind_of(raw), raw)
     except DecodeError as error:
         problems = error.problems
     msg = f"The webhook is signed, but cannot be decoded ({'; '.join(problems)}): check for a newer veriff-async."
@@ -120,7 +120,7 @@ def event_from(raw: JsonObject) -> WebhookEvent:
     Raises:
         DecodeError: A member that its kind requires is missing or has another type.
     """
-    return _decode(_kind(raw), raw)
+    return _decode(kind_of(raw), raw)
 
 
 def event_from_decision(decision: Decision) -> DecisionEvent:
@@ -130,12 +130,7 @@ def event_from_decision(decision: Decision) -> DecisionEvent:
 
 
 def event_from_resubmission(answered: Decision, *, refused: bool = False) -> SessionEvent:
-    """Return the event that a client records when it submits a new attempt, or when Veriff refused that submission.
-
-    Args:
-        answered: The resubmission request.
-        refused: Whether Veriff refused the submission, so that the request is effective again.
-    """
+    """Return the event that a client records when it submits a new attempt, or when Veriff refused that submission."""
     action = Status.RESUBMISSION_REQUESTED if refused else Status.SUBMITTED
     event = SessionEvent(session_id=answered.session_id, action=action, answered_decision=without_details(answered))
     return evolve(event, raw=to_json(event))
@@ -166,7 +161,7 @@ def _decode(kind: type[WebhookEvent], raw: JsonObject) -> WebhookEvent:
     return UnknownEvent(raw=raw) if kind is UnknownEvent else decode_model(kind, raw)
 
 
-def _kind(raw: JsonObject) -> type[WebhookEvent]:
+def kind_of(raw: JsonObject) -> type[WebhookEvent]:
     """Return the kind by its shape: several may be sent to one address, and only the newer ones name themselves."""
     for member in ("eventType", "type"):
         name = raw.get(member)

@@ -6,6 +6,7 @@ from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
     from veriff_async.models.attempt import Attempt as Attempt, UserDefinedStatus as UserDefinedStatus
+    from veriff_async.models.base import Model as Model
     from veriff_async.models.certificate import Certificate as Certificate, SourceDocument as SourceDocument
     from veriff_async.models.collected import (
         Browser as Browser,
@@ -140,6 +141,7 @@ else:
         __name__,
         {
             "models.attempt": "Attempt UserDefinedStatus",
+            "models.base": "Model",
             "models.certificate": "Certificate SourceDocument",
             "models.collected": "Browser CollectedData CollectedReceipt Device Network",
             "models.decision": "Decision RiskCategory RiskLabel",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import Status
 from veriff_async.models.json import JsonObject
 
@@ -13,7 +14,7 @@ __all__ = ("Attempt", "UserDefinedStatus")
 
 
 @frozen(kw_only=True)
-class UserDefinedStatus:
+class UserDefinedStatus(Model):
     """A custom status that a user of the Customer Portal assigned to an attempt.
 
     Attributes:
@@ -33,7 +34,7 @@ class UserDefinedStatus:
 
 
 @frozen(kw_only=True)
-class Attempt:
+class Attempt(Model):
     """One attempt of an end-user (https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1).
 
     Attributes:

@@ -6,13 +6,14 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.json import JsonObject
 
 __all__ = ("Certificate", "SourceDocument")
 
 
 @frozen(kw_only=True)
-class SourceDocument:
+class SourceDocument(Model):
     """A document that a certificate covers, usually a PDF.
 
     Attributes:
@@ -28,7 +29,7 @@ class SourceDocument:
 
 
 @frozen(kw_only=True)
-class Certificate:
+class Certificate(Model):
     """A long-term preservation certificate of a session (https://devdocs.veriff.com/apidocs/list-session-certificates).
 
     Attributes:

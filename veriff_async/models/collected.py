@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.json import JsonObject
 
 __all__ = ("Browser", "CollectedData", "CollectedReceipt", "Device", "Network")
 
 
 @frozen(kw_only=True)
-class Device:
+class Device(Model):
     """The end-user's device.
 
     Attributes:
@@ -31,7 +32,7 @@ class Device:
 
 
 @frozen(kw_only=True)
-class Network:
+class Network(Model):
     """The end-user's network. One of the two addresses is required.
 
     Attributes:
@@ -55,7 +56,7 @@ class Network:
 
 
 @frozen(kw_only=True)
-class Browser:
+class Browser(Model):
     """The end-user's browser.
 
     Attributes:
@@ -70,7 +71,7 @@ class Browser:
 
 
 @frozen(kw_only=True)
-class CollectedData:
+class CollectedData(Model):
     """Data that you collected about the end-user's device and network.
 
     Attributes:
@@ -95,7 +96,7 @@ class CollectedData:
 
 
 @frozen(kw_only=True)
-class CollectedReceipt:
+class CollectedReceipt(Model):
     """The attempt to which Veriff assigned the data."""
 
     session_id: str | None = None

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.document import Document
 from veriff_async.models.enums import OpenEnum, Status
@@ -34,7 +35,7 @@ class RiskCategory(OpenEnum):
 
 
 @frozen(kw_only=True)
-class RiskLabel:
+class RiskLabel(Model):
     """A risk of a session, for integrations with risk labels (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:

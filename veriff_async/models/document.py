@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import DocumentType, OpenEnum
 from veriff_async.models.json import JsonObject
 
@@ -19,7 +20,7 @@ class LegalStatus(OpenEnum):
 
 
 @frozen(kw_only=True)
-class Specimen:
+class Specimen(Model):
     """Properties of the kind of document, as opposed to the document that was shown.
 
     https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
@@ -42,7 +43,7 @@ class Specimen:
 
 
 @frozen(kw_only=True)
-class Document:
+class Document(Model):
     """An identity document, in requests and in decisions; every field may be missing.
 
     `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts; where a

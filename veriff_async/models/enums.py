@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+from veriff_async._lazy import load_name
+
 __all__ = ("DocumentType", "Gender", "MediaContext", "OpenEnum", "Status", "YesNo")
 
 
@@ -33,6 +35,14 @@ class OpenEnum(StrEnum):
     def known(self) -> bool:
         """Return whether this version of the library has a member for the value."""
         return self._value_ in type(self)._value2member_map_
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> object:
+        return load_name("_protocol.pydantic_schema", "enum_schema")(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: object, _handler: object) -> object:
+        return load_name("_protocol.pydantic_schema", "enum_json_schema")(cls)
 
     def __deepcopy__(self, _memo: object) -> Self:
         """Return the value itself, which is immutable."""

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeAlias
 from attrs import field, frozen
 
 from veriff_async.models.attempt import UserDefinedStatus
+from veriff_async.models.base import Model
 from veriff_async.models.decision import Decision
 from veriff_async.models.dedup import dedup_key
 from veriff_async.models.enums import Status
@@ -33,11 +34,12 @@ __all__ = (
     "UserStatusEvent",
     "WatchlistEvent",
     "WebhookEvent",
+    "event_time",
 )
 
 
 @frozen(kw_only=True)
-class _Event:
+class _Event(Model):
     """Base class of all events.
 
     Attributes:
@@ -325,3 +327,11 @@ WebhookEvent: TypeAlias = (
     | UnknownEvent
 )
 """The event of a webhook, as `parse_webhook` returns it: one class for each kind."""
+
+
+def event_time(event: WebhookEvent) -> datetime | None:
+    """Return the time that a message states, by Veriff's clock: that of the decision, or of the message."""
+    if isinstance(event, DecisionEvent):
+        return event.decision.decision_time
+    time = event._dedup_fields()[3]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return time if isinstance(time, datetime) else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.json import JsonObject
 
 __all__ = ("FaceImage", "FaceImportReceipt")
 
 
 @frozen
-class FaceImage:
+class FaceImage(Model):
     """A picture of a face to import (https://devdocs.veriff.com/apidocs/bulk-import-face-images).
 
     Args:
@@ -24,7 +25,7 @@ class FaceImage:
 
 
 @frozen(kw_only=True)
-class FaceImportReceipt:
+class FaceImportReceipt(Model):
     """The response to an import, which Veriff continues in the background.
 
     Attributes:

@@ -8,6 +8,7 @@ from typing import cast
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
 
@@ -50,7 +51,7 @@ class LookupStatus(OpenEnum):
 
 
 @frozen(kw_only=True)
-class FraudCategoryInfo:
+class FraudCategoryInfo(Model):
     """A category of fraud with its description."""
 
     category: FraudCategory
@@ -68,7 +69,7 @@ def _to_categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory,
 
 
 @frozen
-class FraudReport:
+class FraudReport(Model):
     """A fraud to report (https://devdocs.veriff.com/apidocs/report-fraud).
 
     Args:
@@ -83,7 +84,7 @@ class FraudReport:
 
 
 @frozen(kw_only=True)
-class FraudReportReceipt:
+class FraudReportReceipt(Model):
     """The result of one report. Others of the same call may have another result.
 
     Attributes:
@@ -106,7 +107,7 @@ class FraudReportReceipt:
 
 
 @frozen(kw_only=True)
-class FraudReportDetails:
+class FraudReportDetails(Model):
     """The status of a report (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
 
     report_id: str | None = None
@@ -127,7 +128,7 @@ class FraudReportDetails:
 
 
 @frozen(kw_only=True)
-class FraudReportLookup:
+class FraudReportLookup(Model):
     """The report about one session, if there is one."""
 
     session_id: str

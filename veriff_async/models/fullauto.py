@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
@@ -41,7 +42,7 @@ class FieldSource(OpenEnum):
 
 
 @frozen(kw_only=True)
-class FieldValue:
+class FieldValue(Model):
     """One value; ``None`` when nothing was read."""
 
     value: str | None = field(default=None, repr=False)
@@ -65,7 +66,7 @@ class AddressFieldObject(FieldObject):
 
 
 @frozen(kw_only=True)
-class FullAutoPerson:
+class FullAutoPerson(Model):
     """The person, as read from the media."""
 
     first_name: FieldObject = FieldObject()
@@ -87,7 +88,7 @@ class FullAutoPerson:
 
 
 @frozen(kw_only=True)
-class FullAutoDocument:
+class FullAutoDocument(Model):
     """The document, as read from the media. Its type is in lower case here (``id_card``)."""
 
     number: FieldObject = FieldObject()

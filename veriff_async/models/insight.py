@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
 
@@ -28,7 +29,7 @@ class InsightCategory(OpenEnum):
 
 
 @frozen(kw_only=True)
-class Insight:
+class Insight(Model):
     """One question about a session, and its answer; `label` is the question, for example ``faceLiveness``."""
 
     label: str

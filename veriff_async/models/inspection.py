@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import MediaContext
 
 __all__ = (
@@ -85,7 +86,7 @@ class CheckVerdict(StrEnum):
 
 
 @frozen(kw_only=True)
-class PictureCheck:
+class PictureCheck(Model):
     """One check of a picture.
 
     Attributes:
@@ -105,7 +106,7 @@ class PictureCheck:
 
 
 @frozen(kw_only=True)
-class MediaInspection:
+class MediaInspection(Model):
     """The inspection of one media, by `inspect_media`.
 
     Attributes:
@@ -145,7 +146,7 @@ class MediaInspection:
 
 
 @frozen(kw_only=True)
-class FacePicture:
+class FacePicture(Model):
     """The decoded picture that a face detector receives: upright, reduced to at most 1024 pixels on its longer side.
 
     Attributes:
@@ -163,7 +164,7 @@ class FacePicture:
 
 
 @frozen(kw_only=True)
-class FaceBox:
+class FaceBox(Model):
     """A face that a face detector found, in pixels of its `FacePicture`. A box may extend beyond the picture.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import IO, Final, Literal, Protocol, Self, TypeAlias, TypedDict, Unp
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model, WithoutJson
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.json import JsonObject
 
@@ -84,7 +85,7 @@ _STATED_TYPE: Final = re.compile(r"\s*data:([^;,/]{1,127}/[^;,]{1,127})[;,]", re
 
 
 @frozen
-class Media:
+class Media(WithoutJson):
     """One picture or PDF to upload.
 
     Args:
@@ -181,7 +182,7 @@ def _stated_type(url: object) -> str | None:
 
 
 @frozen(kw_only=True)
-class MediaReference:
+class MediaReference(Model):
     """The media of a call to which an error refers.
 
     Attributes:
@@ -198,7 +199,7 @@ class MediaReference:
 
 
 @frozen(kw_only=True)
-class UploadProgress:
+class UploadProgress(WithoutJson):
     """The progress of one upload.
 
     Attributes:
@@ -213,7 +214,7 @@ class UploadProgress:
 
 
 @frozen(kw_only=True)
-class UploadedMedia:
+class UploadedMedia(Model):
     """The receipt of one upload (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3).
 
     Attributes:
@@ -240,7 +241,7 @@ class UploadedMedia:
 
 
 @frozen(kw_only=True)
-class NfcData:
+class NfcData(Model):
     """Data from the chip of an e-passport: the four files that Veriff requires, as bytes.
 
     Attributes:
@@ -259,7 +260,7 @@ class NfcData:
 
 
 @frozen(kw_only=True)
-class MediaFile:
+class MediaFile(Model):
     """One picture, video or chip data file that Veriff stores (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Attributes:
@@ -285,7 +286,7 @@ class MediaFile:
 
 
 @frozen(kw_only=True)
-class MediaList:
+class MediaList(Model):
     """The media of one attempt (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Veriff orders pictures and videos by suitability and quality, not by time. A test integration returns no videos.
@@ -303,7 +304,7 @@ class MediaList:
 
 
 @frozen(kw_only=True)
-class TimestampHash:
+class TimestampHash(Model):
     """The digest that a trusted timestamp covers."""
 
     algorithm: str | None = None
@@ -312,7 +313,7 @@ class TimestampHash:
 
 
 @frozen(kw_only=True)
-class Timestamp:
+class Timestamp(Model):
     """A trusted timestamp of one media file. Its form is a guess, seen only in an older client."""
 
     id: str
@@ -324,7 +325,7 @@ class Timestamp:
 
 
 @frozen(kw_only=True)
-class DownloadProgress:
+class DownloadProgress(Model):
     """The progress of one download.
 
     Attributes:
@@ -339,7 +340,7 @@ class DownloadProgress:
 
 
 @frozen(kw_only=True)
-class DownloadedMedia:
+class DownloadedMedia(Model):
     """A file that was downloaded completely and verified.
 
     Attributes:

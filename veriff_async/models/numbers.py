@@ -75,9 +75,18 @@ def _to_exact(token: re.Match[str]) -> str:
 
 
 def as_javascript(value: object) -> object:
-    """Return a JSON value with integers for whole floats, and with integer names first, as in a JavaScript object."""
+    """Return a JSON value with integers for whole floats, and with integer names first, as in a JavaScript object.
+
+    The result is a copy of dicts and lists, which `json.dumps` accepts.
+
+    Raises:
+        ValueError: A number is not finite.
+        TypeError: A value or the name of a member has no JSON form.
+    """
     if isinstance(value, float):
-        if not math.isfinite(value) or not value.is_integer() or abs(value) >= 10**_FIXED_DIGITS:
+        if not math.isfinite(value):
+            raise ValueError
+        if not value.is_integer() or abs(value) >= 10**_FIXED_DIGITS:
             return value
         whole = int(number_text(value))
         return (
@@ -88,12 +97,18 @@ def as_javascript(value: object) -> object:
         return {name: as_javascript(members[name]) for name in _order_names(members)}
     if isinstance(value, list | tuple):
         return [as_javascript(item) for item in cast("list[object]", value)]
+    if value is not None and not isinstance(value, str | int):
+        raise TypeError
     return value
 
 
 def _order_names(members: Mapping[str, object]) -> list[str]:
     names = list(members)
-    indexes = [name for name in names if _is_index(name)]
+    # Nearly no name is any of these, and this is faster than a call for each name.
+    unusual = [name for name in names if name.__class__ is not str or name[:1].isdigit()]
+    if not all(isinstance(name, str | int | float | None) for name in unusual):
+        raise TypeError
+    indexes = [name for name in unusual if _is_index(name)]
     if not indexes:
         return names
     index_set = set(indexes)

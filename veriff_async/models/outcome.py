@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import Status
 
 __all__ = ("Outcome",)
 
 
-class Outcome:
+class Outcome(Model):
     """Base class of decisions, with properties to act on."""
 
     __slots__ = ()

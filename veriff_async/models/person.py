@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
 
@@ -11,7 +12,7 @@ __all__ = ("Address", "ParsedAddress", "Person")
 
 
 @frozen(kw_only=True)
-class ParsedAddress:
+class ParsedAddress(Model):
     """An address in parts; real responses have US parts in lower case (https://devdocs.veriff.com/apidocs)."""
 
     street: str | None = field(default=None, repr=False)
@@ -25,7 +26,7 @@ class ParsedAddress:
 
 
 @frozen(kw_only=True)
-class Address:
+class Address(Model):
     """One address of a person, as printed and in parts."""
 
     full_address: str | None = field(default=None, repr=False)
@@ -34,7 +35,7 @@ class Address:
 
 
 @frozen(kw_only=True)
-class Person:
+class Person(Model):
     """A person, in requests and in decisions; every field may be missing.
 
     Pass to ``create_session`` the fields that you know. In a decision, the fields are those that Veriff read. Dates are

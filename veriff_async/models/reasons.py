@@ -15,6 +15,8 @@ from typing import Final
 
 from attrs import frozen
 
+from veriff_async.models.base import Model
+
 __all__ = ("REASONS", "Reason", "ReasonFamily")
 
 
@@ -28,7 +30,7 @@ class ReasonFamily(Enum):
 
 
 @frozen
-class Reason:
+class Reason(Model):
     """One known reason.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
 
@@ -21,7 +22,7 @@ __all__ = (
 
 
 @frozen(kw_only=True)
-class PepField:
+class PepField(Model):
     """One fact about a listed person, and the list that states it."""
 
     name: str | None = None
@@ -31,7 +32,7 @@ class PepField:
 
 
 @frozen(kw_only=True)
-class PepAlias:
+class PepAlias(Model):
     """Another name of a listed person."""
 
     name: str | None = field(default=None, repr=False)
@@ -39,7 +40,7 @@ class PepAlias:
 
 
 @frozen(kw_only=True)
-class PepAssociate:
+class PepAssociate(Model):
     """An associate of a listed person, and the kind of association."""
 
     association: str | None = None
@@ -48,7 +49,7 @@ class PepAssociate:
 
 
 @frozen(kw_only=True)
-class PepMedia:
+class PepMedia(Model):
     """An article about a listed person."""
 
     date: str | None = None
@@ -59,7 +60,7 @@ class PepMedia:
 
 
 @frozen(kw_only=True)
-class PepAsset:
+class PepAsset(Model):
     """A document or picture of a listed person."""
 
     public_url: str | None = field(default=None, repr=False)
@@ -69,7 +70,7 @@ class PepAsset:
 
 
 @frozen(kw_only=True)
-class PepEntity:
+class PepEntity(Model):
     """A listed person, as the provider of the lists describes them."""
 
     id: str | None = None
@@ -90,7 +91,7 @@ class PepEntity:
 
 
 @frozen(kw_only=True)
-class PepHit:
+class PepHit(Model):
     """A listed person who may be the one; `match_types` says how, for example ``name_exact``, ``aka_fuzzy``."""
 
     doc: PepEntity | None = None
@@ -103,7 +104,7 @@ class PepHit:
 
 
 @frozen(kw_only=True)
-class PepSanctionMatch:
+class PepSanctionMatch(Model):
     """The result of one search in the provider's lists; its undocumented ``matches`` are in `raw`."""
 
     provider: str | None = None
@@ -114,7 +115,7 @@ class PepSanctionMatch:
 
 
 @frozen(kw_only=True)
-class PersonRecord:
+class PersonRecord(Model):
     """The person of a session (https://devdocs.veriff.com/apidocs/v1sessionsidperson-1).
 
     Its data were read from the document, or are those that were given at creation.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
 
@@ -30,7 +31,7 @@ class CurpStatus(OpenEnum):
 
 
 @frozen(kw_only=True)
-class IneResult:
+class IneResult(Model):
     """The result of the INE registry for a document; `document_state` is a Spanish text.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
@@ -42,7 +43,7 @@ class IneResult:
 
 
 @frozen(kw_only=True)
-class CurpResult:
+class CurpResult(Model):
     """The CURP registry's result for a person (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
@@ -58,7 +59,7 @@ class CurpResult:
 
 
 @frozen(kw_only=True)
-class IneRecord:
+class IneRecord(Model):
     """The result of INE in a response of both registries. It contains one of the two identifiers."""
 
     active: bool | None = None
@@ -70,7 +71,7 @@ class IneRecord:
 
 
 @frozen(kw_only=True)
-class IneCurpResult:
+class IneCurpResult(Model):
     """The results of both registries.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
@@ -82,7 +83,7 @@ class IneCurpResult:
 
 
 @frozen(kw_only=True)
-class TransportationResult:
+class TransportationResult(Model):
     """The result of a registry of driving licences. Its form is a guess, since only the four words are documented.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.json import JsonObject
 
@@ -19,7 +20,7 @@ class ConsentType(OpenEnum):
 
 
 @frozen
-class Consent:
+class Consent(Model):
     """A consent of the end-user, for products that require one.
 
     Args:
@@ -34,7 +35,7 @@ class Consent:
 
 
 @frozen(kw_only=True)
-class SessionInfo:
+class SessionInfo(Model):
     """The ``verification`` object of ``POST`` and ``PATCH /v1/sessions`` (https://devdocs.veriff.com/apidocs/v1sessions).
 
     Attributes:

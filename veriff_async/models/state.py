@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.decision import Decision
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.enums import Status
@@ -15,7 +16,7 @@ __all__ = ("IgnoredReason", "OpenAttempt", "RecordResult", "SessionState")
 
 
 @frozen(kw_only=True)
-class OpenAttempt:
+class OpenAttempt(Model):
     """An attempt that was started or submitted, and is not decided yet.
 
     Attributes:
@@ -30,7 +31,7 @@ class OpenAttempt:
 
 
 @frozen(kw_only=True)
-class SessionState:
+class SessionState(Model):
     """The latest state of one session, computed by `veriff_async.inbox.apply_event`.
 
     Attributes:
@@ -40,6 +41,9 @@ class SessionState:
         decision: The last decision that counted. `effective_decision` is ``None`` when a newer attempt superseded it.
         source: How the decision was received: ``poll`` until a webhook about it arrives, then ``webhook``.
         open_attempts: Undecided attempts, which determine the order of later messages.
+        submission: The text that `SubmissionInbox.save_submission` has stored for the session, if there is one.
+        recorded_at: When the last message about the session was recorded, in seconds since 1970 by the clock of the
+            inbox; of states that `get_states` returned, if the inbox has it.
     """
 
     session_id: str
@@ -48,6 +52,8 @@ class SessionState:
     decision: Decision | None = None
     source: DecisionSource | None = None
     open_attempts: tuple[OpenAttempt, ...] = field(default=(), repr=False, eq=False)
+    submission: str | None = field(default=None, repr=False, eq=False)
+    recorded_at: float | None = field(default=None, repr=False, eq=False)
 
     @property
     def attempt_id(self) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum, YesNo
 from veriff_async.models.json import JsonObject
 
@@ -32,7 +33,7 @@ class RiskLevel(OpenEnum):
 
 
 @frozen(kw_only=True)
-class AddressFraud:
+class AddressFraud(Model):
     """Signs that a proof of address is forged.
 
     Attributes:
@@ -50,7 +51,7 @@ class AddressFraud:
 
 
 @frozen(kw_only=True)
-class ProofOfAddress:
+class ProofOfAddress(Model):
     """A proof of address; its person has the whole name in ``first_name`` and the address in ``addresses``.
 
     Attributes:
@@ -70,7 +71,7 @@ class ProofOfAddress:
 
 
 @frozen(kw_only=True)
-class CpfValidation:
+class CpfValidation(Model):
     """The result of Brazil's registry for a CPF number."""
 
     status: str | None = None
@@ -82,7 +83,7 @@ class CpfValidation:
 
 
 @frozen(kw_only=True)
-class IneBiometricValidation:
+class IneBiometricValidation(Model):
     """Whether the face is the one in Mexico's INE registry.
 
     Attributes:
@@ -98,7 +99,7 @@ class IneBiometricValidation:
 
 
 @frozen(kw_only=True)
-class RegistryValidation:
+class RegistryValidation(Model):
     """The result of Colombia's registry for a person."""
 
     country_registry: str | None = None
@@ -110,7 +111,7 @@ class RegistryValidation:
 
 
 @frozen(kw_only=True)
-class ValidationResult:
+class ValidationResult(Model):
     """The result of one database for a person: for each member a word of Veriff's that says how well it matches.
 
     See https://devdocs.veriff.com/docs/us-database-verification.
@@ -129,7 +130,7 @@ class ValidationResult:
 
 
 @frozen(kw_only=True)
-class AdditionalVerifiedData:
+class AdditionalVerifiedData(Model):
     """Results of optional products (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
@@ -174,7 +175,7 @@ class AdditionalVerifiedData:
 
 
 @frozen(kw_only=True)
-class BiometricDetails:
+class BiometricDetails(Model):
     """The individual checks of biometric authentication; seen in a decision of 2026, not documented.
 
     Attributes:
@@ -192,7 +193,7 @@ class BiometricDetails:
 
 
 @frozen(kw_only=True)
-class BiometricAuthentication:
+class BiometricAuthentication(Model):
     """The earlier session whose face this one shows (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:

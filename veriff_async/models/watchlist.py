@@ -6,6 +6,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
 
@@ -44,7 +45,7 @@ class MonitorStatus(OpenEnum):
 
 
 @frozen(kw_only=True)
-class Listing:
+class Listing(Model):
     """One entry of a list; `snippet` is an excerpt of an article."""
 
     source_name: str | None = None
@@ -55,7 +56,7 @@ class Listing:
 
 
 @frozen(kw_only=True)
-class Listings:
+class Listings(Model):
     """The entries behind a hit, by kind of list."""
 
     warnings: tuple[Listing, ...] = ()
@@ -67,7 +68,7 @@ class Listings:
 
 
 @frozen(kw_only=True)
-class WatchlistHit:
+class WatchlistHit(Model):
     """An entry of a list that may refer to the person.
 
     Attributes:
@@ -93,7 +94,7 @@ class WatchlistHit:
 
 
 @frozen(kw_only=True)
-class SearchTerm:
+class SearchTerm(Model):
     """The terms of the search; the later members occur only with enhanced screening."""
 
     name: str | None = field(default=None, repr=False)
@@ -107,7 +108,7 @@ class SearchTerm:
 
 
 @frozen(kw_only=True)
-class WatchlistScreening:
+class WatchlistScreening(Model):
     """The result of a screening (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1).
 
     Attributes:
@@ -144,7 +145,7 @@ class WatchlistScreening:
 
 
 @frozen(kw_only=True)
-class Monitoring:
+class Monitoring(Model):
     """The response to a request that ends the monitoring of lists.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.

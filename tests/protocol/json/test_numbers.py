@@ -119,7 +119,7 @@ def test_models_have_javascript_numbers(number: float, text: bytes) -> None:
 
 
 def test_json_dumps_writes_whole_numbers_too() -> None:
-    """What `to_json` gives has integers for whole numbers, so that any serialiser writes them without a fraction."""
+    """The result of `to_json` has integers for whole numbers, so that any serialiser writes them without a fraction."""
     made = Decision(session_id="1", status=Status.APPROVED, risk_score=1.0, raw={"verification": {"newer": [2.0]}})
 
     assert '"score": 1}' in json.dumps(to_json(made))

@@ -96,11 +96,6 @@ def compile_decoder(
     """Generate and compile the decoder of a model.
 
     The decoder raises `KeyError` for a required member that is missing, and every error of the hooks.
-
-    Args:
-        model: The class.
-        hook_of: Returns the hook of a type.
-        decoder_of: Returns the decoder of another model that is a part of this one.
     """
     resolve_types(model)
     namespace: dict[str, object] = {"new": object.__new__, "Mutable": _make_mutable(model), "Frozen": model}
@@ -197,12 +192,7 @@ def _make_mutable(model: type[AttrsInstance]) -> type:
 
 @frozen
 class _FieldCompiler:
-    """Generates the source lines of one field.
-
-    Attributes:
-        attribute: The field.
-        namespace: The globals of the decoder, to which the field adds its hook, type and default.
-    """
+    """Generates the source lines of one field."""
 
     attribute: Attribute[Any]
     namespace: dict[str, object]

@@ -1,4 +1,4 @@
-"""Decodes JSON into models. The only module that imports cattrs, which it does when it is first used.
+"""Decodes JSON into models. It imports cattrs when it is first used.
 
 Three degrees of strictness exist in this package, and they are deliberately separate:
 
@@ -16,12 +16,14 @@ chained to one that would keep the body.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import Enum, StrEnum
 from functools import cache, partial
+from math import isfinite
+from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
 from pybase64 import b64decode
@@ -30,11 +32,14 @@ from veriff_async._protocol.json.compiled import compile_decoder
 from veriff_async._protocol.json.parse import parse_json
 from veriff_async._protocol.json.paths import FILLED_BY_LIBRARY, RAW, field_paths, flatten
 from veriff_async.errors import DecodeError, InvalidArgumentError
+from veriff_async.models.base import Model
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
 from veriff_async.models.numbers import as_javascript, with_javascript_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from attrs import AttrsInstance
     from cattrs import ClassValidationError, Converter
 
@@ -48,6 +53,7 @@ __all__ = (
     "dump",
     "dump_raw",
     "from_json",
+    "is_json_model",
     "load_object",
     "stringify",
     "warm_up",
@@ -83,10 +89,6 @@ def dump(value: object) -> bytes:
 
 def dump_raw(value: object, owner: str) -> bytes:
     """Encode JSON that contains the ``raw`` of a model, into which a program can put any value.
-
-    Args:
-        value: The JSON.
-        owner: The model, for the error.
 
     Raises:
         InvalidArgumentError: It has no JSON form.
@@ -188,7 +190,7 @@ def check_model(model: object) -> None:
         InvalidArgumentError: It is not a class of `veriff_async.models`, or one of its fields has no JSON form.
     """
     try:
-        if _is_json_model(model):
+        if is_json_model(model):
             return
     except TypeError:  # not hashable, so it is not a class
         pass
@@ -210,26 +212,35 @@ def _load(value: object) -> JsonObject:
         problem = "expected a JSON object @ $"
     except UnicodeEncodeError:
         pass
-    except RecursionError:
+    except (RecursionError, TypeError):
         problem = "expected JSON @ $"
     raise decode_error(problem)
 
 
 def _copy_object(members: JsonObject) -> dict[str, object]:
     # A model must not change when its caller changes the object, and some mappings other than dicts cannot be pickled.
+    if not all(isinstance(name, str) for name in members):
+        raise TypeError
     return {name: _copy_value(member) for name, member in members.items()}
 
 
 def _copy_value(value: object) -> object:
     if (members := as_object(value)) is not None:
         return _copy_object(members)
-    return [_copy_value(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_copy_value(item) for item in cast("list[object]", value)]
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError
+    return None if isinstance(value, float) and not isfinite(value) else value  # as JSON.stringify writes it
 
 
 @cache
-def _is_json_model(kind: object) -> bool:
+def is_json_model(kind: object) -> bool:
     """Return whether a type is a model class, each of whose fields has a JSON form."""
-    if not isinstance(kind, type) or not has(kind) or not kind.__module__.startswith("veriff_async.models."):
+    # A class of a user that is derived from a model has other members than the tables of `schema` say.
+    if not (isinstance(kind, type) and issubclass(kind, Model) and has(kind)) or not kind.__module__.startswith(
+        "veriff_async."
+    ):
         return False
     resolve_types(kind)
     not_decoded = {name for owner, name in FILLED_BY_LIBRARY if owner == kind.__name__} | {"raw", "extra"}
@@ -237,9 +248,9 @@ def _is_json_model(kind: object) -> bool:
 
 
 def _has_json_form(kind: object) -> bool:
-    if kind in _OPTIONAL_HOOKS or kind in _REQUIRED_HOOKS or kind is object or _is_json_model(kind):
+    if kind in _OPTIONAL_HOOKS or kind in _REQUIRED_HOOKS or kind is object or is_json_model(kind):
         return True
-    if isinstance(kind, type) and issubclass(kind, OpenEnum):
+    if kind is Path or _is_literal(kind) or (isinstance(kind, type) and issubclass(kind, Enum)):
         return True
     parts = [part for part in get_args(kind) if part not in {type(None), ...}]
     return bool(parts) and all(_has_json_form(part) for part in parts)
@@ -318,7 +329,7 @@ def _to_text(value: object, _kind: object = None) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return str(value) if math.isfinite(value) else None
+        return str(value) if isfinite(value) else None
     except OverflowError:  # an int with hundreds of digits
         return None
 
@@ -330,7 +341,7 @@ def _to_number(value: object, _kind: object = None) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if isfinite(number) else None
 
 
 def _to_integer(value: object, _kind: object = None) -> int | None:
@@ -367,6 +378,7 @@ _REQUIRED_HOOKS: dict[object, tuple[Hook, str]] = {
     int: (_to_integer, "expected a whole number"),
     float: (_to_number, "expected a number"),
     bytes: (_to_bytes, "expected base64"),
+    datetime: (_to_datetime, "expected a time"),
 }
 
 _OPTIONAL_HOOKS: dict[object, Hook] = {
@@ -390,11 +402,35 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_factory(_is_optional, _optional_hook)
     converter.register_structure_hook_factory(_is_object, _object_hook)
     converter.register_structure_hook_factory(_OPTIONAL_HOOKS.__contains__, _leaf_hook)
+    converter.register_structure_hook_func(_is_literal, _to_word)
     for kind in _REQUIRED_HOOKS:
         converter.register_structure_hook(cast("type[object]", kind), _required_value)
-    # Registered by class, not by predicate: cattrs tries classes first, and an OpenEnum is a subclass of `str`.
+    # Registered by class, not by predicate: cattrs tries classes first, most enums are subclasses of `str`, and its own
+    # hook for paths raises TypeError.
+    converter.register_structure_hook(Path, lambda value, kind: kind(_required_text(value, kind)))
+    converter.register_structure_hook(Enum, _to_member)
+    converter.register_structure_hook(StrEnum, _to_member)
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
     return converter
+
+
+def _to_member(value: object, kind: type[Enum]) -> Enum:
+    return kind(_check_word(value, [member.value for member in kind]))
+
+
+def _to_word(value: object, kind: object) -> object:
+    return _check_word(value, get_args(kind))
+
+
+def _check_word(value: object, words: Sequence[object]) -> object:
+    if value not in words:
+        msg = f"expected one of {', '.join(map(str, words))}"
+        raise _MismatchError(msg)
+    return value
+
+
+def _is_literal(kind: object) -> bool:
+    return get_origin(kind) is Literal
 
 
 def _is_object(kind: object) -> bool:

@@ -14,7 +14,7 @@ from pybase64 import b64encode
 from veriff_async._protocol.arguments import describe_value
 from veriff_async._protocol.json.decode import check_model, decode_model, stringify
 from veriff_async._protocol.json.paths import field_paths, known_paths
-from veriff_async._protocol.json.schema import FORMS, IN_MILLISECONDS, Fixed
+from veriff_async._protocol.json.schema import COMPLETE, FORMS, IN_MILLISECONDS, Fixed
 from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.json import EMPTY, as_list, as_object
 from veriff_async.models.numbers import as_javascript
@@ -149,7 +149,7 @@ class _Encoder:
                 self._encode_field(out, model, path_of[entry], decoded_raw, always=True)
         for path in path_of.values():
             if path.field not in form:
-                self._encode_field(out, model, path, decoded_raw, always=False)
+                self._encode_field(out, model, path, decoded_raw, always=kind.__name__ in COMPLETE)
         extra = cast("JsonObject", getattr(model, "extra", raw)) if self.is_faithful else EMPTY
         return cast("dict[str, object]", _merge_extra(out, extra, known_paths(kind), ""))
 
@@ -204,7 +204,7 @@ class _Encoder:
 
     def _encode_value(self, value: object, owner: str, name: str) -> object:
         if isinstance(value, Enum):
-            return str(value)
+            return value.value
         if isinstance(value, datetime):
             is_short = name in IN_MILLISECONDS or (owner, name) in IN_MILLISECONDS
             return timestamp(value, digits=_MILLISECONDS if is_short else self.digits or _MICROSECONDS)
@@ -214,6 +214,7 @@ class _Encoder:
             return [self._encode_value(item, owner, name) for item in cast("tuple[object, ...]", value)]
         if isinstance(value, Mapping):
             return dict(cast("JsonObject", value))
+        value = str(value) if hasattr(value, "__fspath__") else value
         return self.encode_model(cast("AttrsInstance", value)) if has(type(value)) else value
 
 

@@ -41,15 +41,7 @@ FILLED_BY_LIBRARY: Final = frozenset({("Decision", "source")})
 
 @frozen
 class FieldPath:
-    """The path of one field.
-
-    Attributes:
-        field: Name of the field.
-        path: Path from the object that describes the model, members separated by dots.
-        parents: The members that lead to the last one.
-        member: The last member of the path.
-        other: Another name of that member, if Veriff uses two.
-    """
+    """The path of one field."""
 
     field: str
     path: str

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PATHS", "PREFIXES", "READ_AT_ONCE", "Fixed")
+__all__ = ("COMPLETE", "FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PATHS", "PREFIXES", "READ_AT_ONCE", "Fixed")
 
 
 @frozen
@@ -69,6 +69,26 @@ IN_MILLISECONDS: Final = frozenset({"time", "created_time"}) | {("WatchlistScree
 
 READ_AT_ONCE: Final = frozenset({("Decision", "attempt_id"), ("Decision", "decision_time")})
 """Optional fields that every inbox reads, so that to decode them later would only take more time."""
+
+COMPLETE: Final = frozenset(
+    {
+        "BatchProgress",
+        "CheckReport",
+        "CheckResult",
+        "ClientStatistics",
+        "DownloadProgress",
+        "DownloadedMedia",
+        "FaceBox",
+        "MediaInspection",
+        "MediaReference",
+        "OpenAttempt",
+        "PictureCheck",
+        "Reason",
+        "ReceiverStatistics",
+        "SessionState",
+    }
+)
+"""Models that Veriff does not send. Every field of them is written."""
 
 _FILE_MEMBERS: Final = ("id", "name", "context", Fixed("timestamp", None), "size", "mimetype", "url", "session_id")
 _SESSION_MEMBERS: Final = ("session_id", "attempt_id", "vendor_data", "end_user_id")

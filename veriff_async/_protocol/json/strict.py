@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attrs import AttrsInstance
     from cattrs import Converter
 
-__all__ = ("dump_strict", "load_strict")
+__all__ = ("dump_strict", "load_strict", "new_converter")
 
 _T = TypeVar("_T", bound="AttrsInstance")
 
@@ -54,6 +54,14 @@ def load_strict(model: type[_T], text: bytes) -> _T:
 
 @cache
 def _converter() -> Converter:
+    converter = new_converter()
+    converter.register_structure_hook(Decision, _load_decision)
+    converter.register_unstructure_hook(Decision, _dump_decision)
+    return converter
+
+
+def new_converter() -> Converter:
+    """Return a converter of our own records, to which the caller adds hooks for its own types."""
     from cattrs import Converter
 
     converter = Converter(forbid_extra_keys=True, omit_if_default=True, detailed_validation=False)
@@ -63,8 +71,6 @@ def _converter() -> Converter:
     # Hooks are found by class first, and a StrEnum is a `str` too.
     converter.register_structure_hook(StrEnum, _load_enum)
     converter.register_structure_hook_factory(_is_tuple, _make_tuple_hook)
-    converter.register_structure_hook(Decision, _load_decision)
-    converter.register_unstructure_hook(Decision, _dump_decision)
     return converter
 
 
@@ -83,19 +89,22 @@ def _is_tuple(kind: object) -> bool:
 
 
 def _make_tuple_hook(kind: object, converter: Converter) -> Callable[[object, object], object]:
-    item_kind = get_args(kind)[0]
-    load_item = converter.get_structure_hook(item_kind)
+    kinds = get_args(kind)
+    loads = [converter.get_structure_hook(each) for each in kinds if each is not Ellipsis]
 
     def load_tuple(value: object, _kind: object) -> object:
         if not isinstance(value, list):
             raise TypeError
-        return tuple([load_item(item, item_kind) for item in cast("list[object]", value)])
+        items = cast("list[object]", value)
+        if Ellipsis in kinds:
+            return tuple([loads[0](item, kinds[0]) for item in items])
+        return tuple([load(item, each) for load, item, each in zip(loads, items, kinds, strict=True)])
 
     return load_tuple
 
 
 def _dump_decision(decision: Decision) -> dict[str, object]:
-    # What Veriff sent is kept whole, so that a newer version can read fields which this one does not know.
+    # The JSON of Veriff is kept whole, so that a newer version can read fields which this one does not know.
     return {"source": decision.source, "content": decision.raw or to_json(decision)}
 
 
