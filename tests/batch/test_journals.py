@@ -167,7 +167,7 @@ class TestLeases:
             await journal.release("a")
             await asyncio.wait(again)
         logged = [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
-        assert ["the renewal of claims ended with CancelledError; it is started again"] == logged
+        assert ["The renewal of claims ended with CancelledError; it is started again."] == logged
 
     async def test_renewal_drops_lost_claims(
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]

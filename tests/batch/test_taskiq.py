@@ -150,7 +150,7 @@ async def test_killed_worker_loses_no_job(single_redis_server: RedisServer) -> N
 class InProcessWorker(InMemoryBroker):
     """A broker with one worker in this process, which counts acknowledgements."""
 
-    def __init__(self, sandbox: Sandbox, *, acknowledges: bool = True) -> None:
+    def __init__(self, sandbox: Sandbox, *, acknowledges: bool = True, max_sessions: int | None = None) -> None:
         """Register the tasks as a program does."""
         super().__init__(await_inplace=True)
         self.acknowledged = 0
@@ -161,7 +161,12 @@ class InProcessWorker(InMemoryBroker):
         self._acknowledges = acknowledges
         self._sandbox = sandbox
         self.tasks = BatchTasks(
-            self, client=self._client, journal=lambda: self.journal, load=self._load, on_result=self._on_result
+            self,
+            client=self._client,
+            journal=lambda: self.journal,
+            load=self._load,
+            on_result=self._on_result,
+            max_sessions=max_sessions,
         )
 
     def _client(self) -> VeriffClient:
@@ -242,6 +247,18 @@ async def test_transient_error_leaves_the_message(worker: InProcessWorker, sandb
 
     assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
     assert 1 == worker.acknowledged
+
+
+async def test_spent_budget_leaves_the_message(sandbox: Sandbox) -> None:
+    """A job without a session stays with the broker; one that has a session is delivered again and continues."""
+    worker = InProcessWorker(sandbox, max_sessions=1)
+    await worker.startup()
+    await worker.run_job("a", submitted=True)
+    left = await worker.run_job("b", submitted=True)
+    again = as_summary(await worker.run_job("a", submitted=True))
+    await worker.shutdown()
+
+    assert (left, again["state"], worker.acknowledged, len(sandbox.sessions)) == (None, "submitted", 2, 1)
 
 
 async def test_job_that_needs_a_person_has_a_result(worker: InProcessWorker, sandbox: Sandbox) -> None:

@@ -75,17 +75,17 @@ class _Uvloop:
 
 @needs_eager
 class TestMemoryInboxEagerly(_Eager, TestMemoryInbox):
-    """The rules hold with eager tasks, in debug mode."""
+    """The rules hold with eager tasks."""
 
 
 @needs_eager
 class TestSqliteInboxEagerly(_Eager, TestSqliteInbox):
-    """The rules hold with eager tasks, in debug mode."""
+    """The rules hold with eager tasks."""
 
 
 @needs_eager
 class TestRedisInboxEagerly(_Eager, TestRedisInbox):
-    """The rules hold with eager tasks, in debug mode."""
+    """The rules hold with eager tasks."""
 
     @pytest.fixture(autouse=True)
     def fresh(self, single_redis_server: RedisServer) -> None:  # one of the servers will do: the loop is another

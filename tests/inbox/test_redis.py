@@ -542,3 +542,13 @@ async def test_read_only_server_is_reported(inbox: RedisInbox, admin: Redis, red
     finally:
         await admin.config_set("maxmemory", "0")
     assert {} == await inbox.get_states(["s"])
+
+
+async def test_records_of_one_session_do_not_repeat_each_other(inbox: RedisInbox, admin: Redis) -> None:
+    """A burst of webhooks of one session costs one transaction each: those of one process do not compete."""
+    await admin.config_resetstat()
+
+    await asyncio.gather(*(inbox.record(decision_event("s", "approved")) for _ in range(40)))
+
+    stats = await admin.info("commandstats")
+    assert stats["cmdstat_exec"]["calls"] == 40

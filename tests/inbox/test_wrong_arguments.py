@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from veriff_async.inbox import Inbox
+    from veriff_async.inbox import SubmissionInbox
 
 EVENT: Final = decision_event("s", "approved")
-MAKERS: Final[dict[str, Callable[[Path], Inbox]]] = {
+MAKERS: Final[dict[str, Callable[[Path], SubmissionInbox]]] = {
     "memory": lambda _: MemoryInbox(),
     "sqlite": lambda folder: SqliteInbox(folder / "inbox.db"),
     "redis": lambda _: RedisInbox("redis://127.0.0.1:1"),
@@ -45,6 +45,11 @@ async def test_every_inbox_names_the_wrong_argument(name: str, wrong: object, tm
     if not isinstance(wrong, str | None):
         with pytest.raises(InvalidArgumentError, match="session_id must be"):
             await inbox.get_events(value)
+    if not isinstance(wrong, str):
+        with pytest.raises(InvalidArgumentError, match="session_id must be"):
+            await inbox.save_submission(value, "text")
+        with pytest.raises(InvalidArgumentError, match="submission must be"):
+            await inbox.save_submission("s", value)
 
 
 @WRONG

@@ -763,6 +763,7 @@ async def test_streams_nest_in_one_task(sandbox: Sandbox, front: MediaFile, tmp_
         session = await veriff.create_session()
         await session.upload(Media(PICTURE, "document-front"), Media(PICTURE, "face"))
         downloaded = await veriff.download_media(front, tmp_path)
+        assert 2 == len(await session.download_all(tmp_path / "all"))
         await session.submit()
         sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=900)).is_approved

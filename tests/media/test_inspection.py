@@ -27,8 +27,8 @@ from veriff_async import (
     check_media,
     inspect_media,
 )
-from veriff_async.cli.specimens import specimen
 from veriff_async.models import CheckVerdict
+from veriff_async.sandbox._specimens import specimen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -43,7 +43,7 @@ def read_specimen(name: str) -> bytes:
         return path.read_bytes()
 
 
-SPECIMENS: Final = {name: read_specimen(name) for name in ("document-front.jpg", "document-back.jpg", "face.jpg")}
+SPECIMENS: Final = {name: read_specimen(name) for name in ("document-front.webp", "document-back.webp", "face.webp")}
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,7 +76,7 @@ async def test_a_sharp_card_passes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "context"),
-    [("document-front.jpg", "document-front"), ("document-back.jpg", "document-back"), ("face.jpg", "face")],
+    [("document-front.webp", "document-front"), ("document-back.webp", "document-back"), ("face.webp", "face")],
 )
 async def test_the_specimens_pass(name: str, context: str) -> None:
     """The pictures of the demo pass all checks, and with the blur of a moving hand they do not."""

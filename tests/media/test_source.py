@@ -682,6 +682,31 @@ async def test_write_through_a_memory_map_is_detected(
     assert [] == stored_digests(sandbox)
 
 
+def test_end_of_an_attempt_does_not_move_the_file_of_the_next() -> None:
+    """An attempt that failed may still read and close a file that the next one reads; each gets its own bytes."""
+    content = bytes(range(30))
+    file = io.BytesIO(b"before" + content)
+    file.seek(6)
+    source = source_module.reusable_source(file)
+    assert source is not None
+
+    def read(reader: source_module.Reader) -> bytes:
+        buffer = bytearray(10)
+        return bytes(buffer[: reader.fill(memoryview(buffer))])
+
+    failed, following = source.open(), source.open()
+    pieces = [read(failed), read(following), read(failed)]
+    following.skip(5)
+    failed.close()
+    pieces += [read(following), read(failed)]
+    failed.close()
+    assert [content[:10], content[:10], content[10:20], content[15:25], content[20:]] == pieces
+    following.restart()
+    assert content[:10] == read(following)
+    following.close()
+    assert 6 == file.tell()
+
+
 async def test_only_unknown_objects_may_block(tmp_path: Path) -> None:
     """Paths, files and memory are read in shared threads, pipes by the loop, unknown objects in their own thread."""
     path = tmp_path / "picture.jpg"

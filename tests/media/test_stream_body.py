@@ -13,10 +13,11 @@ from anyio import to_thread
 
 from veriff_async import Credentials, Media, MediaChangedError, UploadProgress, VeriffClient
 from veriff_async._media import source as source_module
+from veriff_async._media.memory_budget import MemoryBudget
 from veriff_async._media.prepare import PendingUpload, inspect
-from veriff_async._media.source import SMALL, TINY, BytesSource, MemoryBudget, PathSource, SourceOpener, reusable_source
+from veriff_async._media.source import SMALL, TINY, BytesSource, PathSource, SourceOpener, reusable_source
 from veriff_async._media.stream_body import sign
-from veriff_async.client import uploader_of
+from veriff_async.client import runtime_of
 from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def test_upload_is_signed_again_if_the_credentials_were_replaced(
     path = tmp_path / "face.jpg"
     await to_thread.run_sync(path.write_bytes, JPEG + os.urandom(SMALL))
     session = await veriff.create_session()
-    uploader = uploader_of(veriff)
+    uploader = runtime_of(veriff).uploads
     media = Media(path, "face")
     source = reusable_source(path)
     assert source is not None
@@ -150,7 +151,7 @@ async def test_failed_upload_frees_its_memory(
 
         task = asyncio.create_task(upload())
         await asyncio.wait([task])
-        next_source = await to_thread.run_sync(uploader_of(veriff).opener.open, path)
+        next_source = await to_thread.run_sync(runtime_of(veriff).uploads.opener.open, path)
 
     assert len(failures) == 1
     assert isinstance(next_source, BytesSource)

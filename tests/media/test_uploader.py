@@ -21,6 +21,10 @@ from aiohttp import ClientSession, web
 
 from veriff_async import (
     BadRequestError,
+    CallNext,
+    CallRequest,
+    CallResponse,
+    ClientClosedError,
     ConflictError,
     Credentials,
     InvalidArgumentError,
@@ -668,6 +672,23 @@ async def test_cancelled_upload_closes_its_files(
     await asyncio.gather(uploading, return_exceptions=True)
     await session.decision()
 
+    assert before == await asyncio.to_thread(open_files, tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux to see what is open")
+async def test_client_that_is_closed_after_the_creation_keeps_no_file(veriff: VeriffClient, tmp_path: Path) -> None:
+    """The temporary file of a stream ends with the call, also if middleware of the creation closes the client."""
+
+    async def close_after(request: CallRequest, call_next: CallNext) -> CallResponse:
+        response = await call_next(request)
+        await veriff.aclose()
+        return response
+
+    before = await asyncio.to_thread(open_files, tmp_path)
+    with pytest.raises(ClientClosedError) as raised:
+        await veriff.with_options(middleware=[close_after]).submit(media=[Media(pieces(LARGE), "face")])
+
+    assert raised.value.session_id is not None
     assert before == await asyncio.to_thread(open_files, tmp_path)
 
 

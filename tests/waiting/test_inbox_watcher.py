@@ -97,7 +97,7 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 
 def has_looked(veriff: VeriffClient) -> bool:
     """Return whether there are waiters, and the inbox was looked up for all of them."""
-    sessions = veriff._waiters.sessions.values()
+    sessions = veriff._runtime.waiters.sessions.values()
     return bool(sessions) and not any(wait.is_new for session in sessions for wait in session.waiters)
 
 
@@ -185,7 +185,7 @@ async def test_request_of_an_older_attempt_is_not_returned(
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as restarted:
         before = count_polls(sandbox)
         waiting = asyncio.create_task(restarted.session(session.id).wait_for_decision(timeout=900))
-        await until(lambda: bool(restarted._waiters.sessions) and restarted.statistics().waiters == 1)
+        await until(lambda: bool(restarted._runtime.waiters.sessions) and restarted.statistics().waiters == 1)
         await run_loop(200)
         advance_time(31)
         await until(lambda: count_polls(sandbox) == before + 1)
@@ -303,22 +303,23 @@ async def test_decision_call_is_recorded(sandbox: Sandbox, inbox: MemoryInbox, s
 async def test_failing_inbox_is_replaced_by_polling(
     sandbox: Sandbox, error: Exception, advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the inbox fails, the client polls as without one, with a warning, and rarely again once it works."""
+    """While the inbox fails, the client polls as without one, and rarely again once it works; the log has both."""
+    caplog.set_level(logging.INFO, "veriff_async.waiting")
     inbox = FlakyInbox()
     inbox.error = error
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
         first, second = [await veriff.create_session() for _ in range(2)]
         waits = [asyncio.create_task(session.wait_for_decision(timeout=9000)) for session in (first, second)]
-        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
-            await until(lambda: count_polls(sandbox) >= 2)
-        assert f"the inbox failed with {type(error).__name__}; waits continue by polling" in caplog.text
+        await until(lambda: count_polls(sandbox) >= 2)
+        assert f"The inbox failed with {type(error).__name__}; waits continue by polling" in caplog.text
         sandbox.decide(first.id, "approved")
         advance_time(5)
         assert DecisionSource.POLL == (await waits[0]).source
 
         inbox.error = None
         advance_time(31)
-        await until(lambda: inbox.lookups > 0 and veriff._waiters._is_inbox_healthy)
+        await until(lambda: inbox.lookups > 0 and veriff._runtime.waiters._is_inbox_healthy)
+        assert "The inbox works again after" in caplog.text
         await run_loop(200)
         before = count_polls(sandbox)
         await MemoryInbox.record(inbox, decision_webhook(second.id))
@@ -331,19 +332,45 @@ async def test_failing_inbox_is_replaced_by_polling(
         assert DecisionSource.WEBHOOK == (await waits[1]).source
 
 
-async def test_failing_inbox_does_not_fail_calls(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """`submit` and `decision` succeed without an inbox that fails, and log a warning."""
+async def test_lasting_failure_of_the_inbox_is_a_warning(
+    sandbox: Sandbox, advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An inbox that fails for more than a minute is reported once as a warning, because a person should look."""
+
+    def warnings() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if vars(record).get("veriff_error") == "InboxError"]
+
     inbox = FlakyInbox()
     inbox.error = InboxError("it is down")
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
         session = await veriff.create_session()
-        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
+        waiting = asyncio.create_task(session.wait_for_decision(timeout=None))
+        while not warnings():
+            advance_time(1)
+            await run_loop(5)
+        before = inbox.subscriptions
+        while inbox.subscriptions < before + 3:
+            advance_time(10)
+            await run_loop(5)
+        waiting.cancel()
+
+    assert ["WARNING"] == [record.levelname for record in warnings()]
+    assert 60 <= vars(warnings()[0])["veriff_failing_for"]
+
+
+async def test_failing_inbox_does_not_fail_calls(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """`submit` and `decision` succeed without an inbox that fails, and the log says so."""
+    inbox = FlakyInbox()
+    inbox.error = InboxError("it is down")
+    async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
+        session = await veriff.create_session()
+        with caplog.at_level(logging.INFO, logger="veriff_async.waiting"):
             await session.submit()
             sandbox.decide(session.id, "approved")
             decision = await session.decision()
 
     assert decision is not None
-    assert ["the recorded state of a session is not used", "a polled decision is not recorded"] == [
+    assert ["the recorded state of a session is not used.", "a polled decision is not recorded."] == [
         record.getMessage().partition("; ")[2] for record in caplog.records
     ]
 

@@ -135,7 +135,7 @@ async def main():
     async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:9") as veriff:
         with end_waits_on_signals(veriff):
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
 asyncio.run(main())
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -208,6 +209,7 @@ async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
                 raise OSError
             return await super().record(event, source=source)
 
+    caplog.set_level(logging.INFO, "veriff_async.waiting")
     inbox = FullInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff:
         session_id = await request_resubmission(sandbox, veriff)
@@ -282,8 +284,7 @@ async def test_submission_of_a_killed_process_is_known(sandbox: Sandbox, tmp_pat
         assert process.stdin is not None
         process.stdin.write(json.dumps(dict(sandbox.environ)).encode())
         process.stdin.close()
-        while sandbox.session(session_id).status != Status.SUBMITTED:  # noqa: ASYNC110  in another process
-            await asyncio.sleep(0.001)
+        await until(lambda: sandbox.session(session_id).status == Status.SUBMITTED)
         process.kill()
         await process.wait()
 
@@ -318,7 +319,7 @@ async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, fi
     inbox = MemoryInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff, make_client(sandbox, inbox, OFTEN) as other:
         session_id = await request_resubmission(sandbox, veriff)
-        waiters, answered = veriff._waiters, await veriff.session(session_id).decision()
+        waiters, answered = veriff._runtime.waiters, await veriff.session(session_id).decision()
         refusal = BadRequestError("refused", status=400)
 
         async def refuse() -> None:
@@ -331,7 +332,7 @@ async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, fi
         task = asyncio.create_task(refuse())
         await begun.wait()
         async with waiters.submissions.track(session_id, answered):
-            await veriff._transport.send(endpoints.submit_session(session_id))
+            await veriff._runtime.transport.send(endpoints.submit_session(session_id))
             if first == "the refusal":
                 proceed.set()
                 await asyncio.wait([task])

@@ -36,7 +36,7 @@ async def test_work_that_ends_is_restarted(
         if error is not None:
             raise error
 
-    task = RestartableTask("the task of a test", work)
+    task = RestartableTask("of a test", work)
     assert task.start()
     assert not task.start()
     async with asyncio.timeout(10):
@@ -45,7 +45,7 @@ async def test_work_that_ends_is_restarted(
 
     assert started == 3
     problem = "an early end" if error is None else type(error).__name__
-    assert [f"the task of a test failed with {problem}; it is restarted"] * 2 == [
+    assert [f"The task of a test failed with {problem}; it is restarted."] * 2 == [
         record.getMessage() for record in caplog.records if record.name == "veriff_async.waiting"
     ]
 

@@ -249,7 +249,7 @@ async def test_transient_errors_do_not_end_a_wait(
     # aiohttp itself retries once on a kept connection, so a single drop would go unnoticed.
     sandbox.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
+    with caplog.at_level(logging.INFO, logger="veriff_async.waiting"):
         for error_type in ("ServerError", "TransportError"):
             message = f"failed with {error_type}; it is retried"
             await until(lambda message=message: message in caplog.text)  # type: ignore[misc]

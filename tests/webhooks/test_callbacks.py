@@ -76,10 +76,10 @@ async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow) as receiver:
         assert 200 == await take(receiver)
         await slow.began.wait()
-        assert 1 == receiver.statistics().running
+        assert 1 == receiver.statistics().active_callbacks
         slow.may_end.set()
 
-    assert (1, 0) == (slow.ended, receiver.statistics().running)
+    assert (1, 0) == (slow.ended, receiver.statistics().active_callbacks)
 
 
 async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
@@ -138,7 +138,7 @@ async def test_failed_on_event_loses_no_event(inbox: MemoryInbox, caplog: pytest
             assert 200 == await take(receiver, message("submitted", f"{number}"))
         assert (2, 2, 0) == (
             len(await inbox.get_events(f"{number}")),
-            receiver.statistics().failed,
+            receiver.statistics().callbacks_failed,
             receiver.statistics().callbacks_dropped,
         )
 
@@ -167,7 +167,7 @@ async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: 
     for number, function in enumerate(functions):
         async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
             assert 200 == await take(receiver, message(session_id=f"{number}"))
-        assert 1 == receiver.statistics().failed
+        assert 1 == receiver.statistics().callbacks_failed
 
     first, later = raise_deep.__code__.co_firstlineno + 1, raise_later.__code__.co_firstlineno + 2
     deep = rf"on_event failed with JSONDecodeError at \S+decoder.py:\d+, called from {re.escape(__file__)}:"
@@ -240,7 +240,7 @@ async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
         for number in range(5):
             assert 200 == await take(receiver, message(session_id=f"{number}"))
         await slow.began.wait()
-        assert (1, 4) == (receiver.statistics().running, receiver.statistics().waiting)
+        assert (1, 4) == (receiver.statistics().active_callbacks, receiver.statistics().waiting_callbacks)
         slow.may_end.set()
 
     assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.results]
@@ -319,7 +319,7 @@ async def test_hanging_records_leave_their_slots(
         inbox.may_end.set()
         assert 200 == await take(receiver)
 
-    assert 1 == caplog.text.count("the inbox does not finish its records")
+    assert 1 == caplog.text.count("The inbox does not finish its records")
     assert 51 == receiver.statistics().recorded  # the newer fifty were recorded after all
 
 
@@ -396,7 +396,7 @@ async def test_calls_beyond_the_backlog_are_dropped(
         calls.add(recorded)
     assert 200 == await take(receiver, message("submitted"))
 
-    assert (10_000, 1) == (receiver.statistics().waiting, receiver.statistics().callbacks_dropped)
+    assert (10_000, 1) == (receiver.statistics().waiting_callbacks, receiver.statistics().callbacks_dropped)
     assert "too slow" in caplog.text
     assert 2 == len(await inbox.get_events("8f0d1ab6"))
     closing = asyncio.create_task(receiver.aclose())
@@ -436,7 +436,7 @@ async def test_exit_in_a_thread_ends_only_the_call(
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=leave) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
 
-    assert (2, 2) == (len(results), receiver.statistics().failed)
+    assert (2, 2) == (len(results), receiver.statistics().callbacks_failed)
     assert f"on_event failed with {kind.__name__} at {__file__}" in caplog.text
 
 
@@ -453,7 +453,7 @@ async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
         assert 200 == await take(receiver)
 
     assert 1 == len(closed)
-    assert 0 == receiver.statistics().failed
+    assert 0 == receiver.statistics().callbacks_failed
 
 
 def test_hanging_call_does_not_keep_the_process_alive() -> None:

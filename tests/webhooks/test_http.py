@@ -40,7 +40,7 @@ async def count_events(inbox: MemoryInbox) -> int:
 
 
 async def test_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) -> None:
-    """What Veriff posts is answered 200 once it is in the inbox, with one sentence of text."""
+    """A webhook of Veriff is answered 200 once it is in the inbox, with one sentence of text."""
     answer = await server.post(BODY, sign_headers(BODY))
 
     assert 200 == answer.status

@@ -95,8 +95,8 @@ def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
 
     assert ["first", "third"] == began
     assert (0, 0, 1) == (
-        (now := receiver.statistics()).running,
-        now.waiting,
+        (now := receiver.statistics()).active_callbacks,
+        now.waiting_callbacks,
         now.callbacks_dropped,
     )
 

@@ -95,10 +95,6 @@ class PipeReader:
     def __init__(self, file: io.RawIOBase | io.BufferedIOBase, threads: CapacityLimiter) -> None:
         """Prepare to read.
 
-        Args:
-            file: An open file of the caller.
-            threads: Bounds the worker threads that read what is available.
-
         Raises:
             NoDescriptorError: The loop cannot wait for it.
         """

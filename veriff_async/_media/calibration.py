@@ -24,19 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ("MeasuredFolder", "list_pictures", "measure_pictures")
 
+# Switches all checks on, so that everything is measured.
 _ALL: Final = PictureThresholds(**dict.fromkeys(asdict(PictureThresholds()), 0.0))
-"""Switches all checks on, so that everything is measured."""
 _EVERYWHERE: Final = InspectionThresholds(document_front=_ALL, document_back=_ALL, page=_ALL, face=_ALL)
 
 
 @frozen(kw_only=True)
 class MeasuredFolder:
-    """The measurements of the pictures of a folder.
-
-    Attributes:
-        values: The values of each picture that could be measured, by check.
-        skipped: Files that are not pictures that Veriff accepts.
-    """
+    """The measurements of the pictures of a folder."""
 
     values: tuple[Mapping[CheckName, float | None], ...]
     skipped: int
@@ -62,16 +57,7 @@ async def list_pictures(folder: Path) -> list[Path]:
 async def measure_pictures(
     files: Sequence[Path], context: MediaContext, *, progress: Callable[[], None] | None = None
 ) -> MeasuredFolder:
-    """Measure pictures of one context, as many at once as there are processors.
-
-    Args:
-        files: The pictures.
-        context: Their context, whose checks are measured.
-        progress: Called after each file.
-
-    Returns:
-        The measurements, in the order of the files.
-    """
+    """Measure pictures of one context, as many at once as there are processors."""
     jobs = [partial(_measure, path, context, progress) for path in files]
     found, failure = await gather_bounded(jobs, concurrency=max(2, os.cpu_count() or 2))
     if failure is not None:

@@ -41,8 +41,8 @@ _QUALITY: Final = 90
 # are visible around the small print of documents.
 _BEST_QUALITY: Final = 95
 _LOWEST_QUALITY: Final = 60
+# Pixels of the longer side below which no picture is scaled to fit a limit of bytes: documents are illegible then.
 _LOWEST_SIDE: Final = 320
-"""Pixels of the longer side below which no picture is scaled to fit a limit of bytes: documents are illegible then."""
 
 # The limit of libjpeg, JPEG_MAX_DIMENSION.
 _MAX_JPEG_SIDE: Final = 65_500

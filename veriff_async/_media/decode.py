@@ -75,8 +75,8 @@ TRANSPARENT: Final = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L"})
 _GREY: Final = frozenset({"1", "L", "LA", "La", *_GREY_16})
 
+# Bytes that Pillow uses for a pixel; four in all other modes, also in RGB.
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-"""Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
 # Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes. TIFF is
 # rotated when it is loaded.
 _COPIES: Final = {"WEBP": 4, "HEIF": 3, "AVIF": 5, "TIFF": 2}

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ("Outline", "find_outline", "measure_skew")
 
+# Longer side, in pixels, of the copy in which the outline is searched.
 _SIDE: Final = 320
-"""Longer side, in pixels, of the copy in which the outline is searched."""
 _SKEW_SIDE: Final = 320
 
 _MIN_SIDE: Final = 48
 _WHITE: Final = 255
 
+# Bins of half a degree, for a quarter turn: the sides of a document are at right angles.
 _BINS: Final = 180
-"""Bins of half a degree, for a quarter turn: the sides of a document are at right angles."""
 _STRONG: Final = 10
 _MIN_EDGES: Final = 60
 _MIN_AGREEMENT: Final = 0.12
@@ -34,13 +34,13 @@ _MIN_AGREEMENT: Final = 0.12
 _MIN_STEP: Final = 14
 _TEXTURE_FACTOR: Final = 2
 _TEXTURE_SHARE: Final = 0.75
+# Pixels, less one, between edges that belong together: an odd number.
 _GAP: Final = 7
-"""Pixels, less one, between edges that belong together: an odd number."""
 _FRAME: Final = 2
 _MIN_GROUP: Final = 0.08
 _MIN_CONTACT: Final = 2
+# Share of a side of the picture between the two places where the sides of a document reach it.
 _MIN_SPAN: Final = 0.25
-"""Share of a side of the picture between the two places where the sides of a document reach it."""
 
 
 @frozen(kw_only=True)
@@ -57,11 +57,7 @@ class Outline:
 
 
 def measure_skew(grey: Image.Image) -> float | None:
-    """Return the angle, in degrees from -45 to 45, by which the dominant edges are turned clockwise.
-
-    Returns:
-        The angle, or ``None`` if no direction dominates.
-    """
+    """Return the angle, in degrees from -45 to 45, by which the dominant edges are turned clockwise."""
     from PIL import Image, ImageFilter
 
     small = grey.copy()
@@ -109,14 +105,7 @@ def find_slopes(grey: Image.Image) -> tuple[Image.Image, Image.Image]:
 
 
 def find_outline(picture: Image.Image) -> Outline | None:
-    """Find the outline of the document.
-
-    Args:
-        picture: The picture.
-
-    Returns:
-        The outline, or ``None`` if no group of edges is large enough to be a document.
-    """
+    """Find the outline of the document."""
     from PIL import Image, ImageChops, ImageFilter
 
     small = picture.convert("RGB")

@@ -6,7 +6,6 @@ stream ──► MediaStream ◄── pieces ── Transport                  
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, get_args
 from anyio import Semaphore, to_thread
 from attrs import evolve, frozen
 
-from veriff_async._event_loop import require_asyncio
+from veriff_async._event_loop import current_caller, require_asyncio
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.file_writer import (
     AtomicFileWriter,
@@ -32,6 +31,7 @@ from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_choice, check_concurrency, check_function, check_path
 from veriff_async._protocol.response import check_authenticity
 from veriff_async._protocol.validation import check_id
+from veriff_async._views import view_of
 from veriff_async.errors import InvalidArgumentError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from veriff_async._http.transport import Transport
     from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._protocol.call import Call
+    from veriff_async.config import CallOptions
 
 __all__ = ("CertificateFile", "Downloader", "IfExists", "MediaStream", "SaveOptions")
 
@@ -60,6 +61,9 @@ _EXTENSIONS: Final = {
     "video/webm": ".webm",
     "video/mp4": ".mp4",
 }
+# Downloads of one call at once: a session has few files, and other sessions need permits too.
+_CONCURRENCY: Final = 4
+
 _WORD: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 
 # Names that lead to a device on Windows, with any extension
@@ -93,7 +97,7 @@ class SaveOptions:
     def __attrs_post_init__(self) -> None:
         """Check the values before anything is sent."""
         check_choice("if_exists", self.if_exists, get_args(IfExists), error=InvalidArgumentError)
-        check_function("progress", self.progress, error=InvalidArgumentError)
+        check_function("progress", self.progress, takes=("a DownloadProgress",), error=InvalidArgumentError)
         _check_max_bytes(self.max_bytes)
 
 
@@ -109,14 +113,18 @@ class MediaStream:
         size: Size in bytes, or ``None`` when Veriff does not state it.
     """
 
+    media_id: str
+    mimetype: str | None
+    size: int | None
+
     def __init__(
         self, media_id: str, opened: OpenResponse, transport: Transport, *, verify: bool, max_bytes: int
     ) -> None:
         """Read from an open response; use `VeriffClient.stream_media` instead."""
         self.media_id = media_id
         # aiohttp returns a default type when the response has none.
-        self.mimetype: str | None = opened.response.content_type if "Content-Type" in opened.headers else None
-        self.size: int | None = opened.response.content_length
+        self.mimetype = opened.response.content_type if "Content-Type" in opened.headers else None
+        self.size = opened.response.content_length
         self._opened = opened
         self._transport = transport
         self._verify = verify
@@ -146,8 +154,10 @@ class MediaStream:
             check_download_size(self._received, self._max_bytes)
             self._verifier.update(piece)
             return piece
-        if not self._ended and self._verify:
-            check_authenticity(evolve(self._opened, seen=self._verifier))
+        if not self._ended:
+            if self._verify:
+                check_authenticity(evolve(self._opened, seen=self._verifier))
+            self._transport.counters.downloads += 1
         self._ended = True
         raise StopAsyncIteration
 
@@ -155,30 +165,40 @@ class MediaStream:
 class _Permits:
     """Limits how many downloads run at once.
 
-    A stream keeps its permit while its block runs. Another download in the same task takes no permit of its own: if it
-    waited for one, and all were held by streams around it, the task would wait for itself.
+    A stream keeps its permit while its block runs. Another download of the same caller takes no permit of its own: if
+    it waited for one, and all were held by streams around it, the caller would wait for itself.
     """
 
     def __init__(self, count: int) -> None:
         self._semaphore = Semaphore(count, max_value=count, fast_acquire=True)
-        self._streaming: Counter[asyncio.Task[object] | None] = Counter()
+        self._streaming: Counter[object] = Counter()
         self.taken = 0
 
+    @property
+    def are_held(self) -> bool:
+        """Whether the caller is in the block of a stream."""
+        return bool(self._streaming[current_caller()])
+
     @asynccontextmanager
-    async def take(self, *, is_stream: bool = False) -> AsyncGenerator[None]:
-        """Hold a permit during a block; with `is_stream`, the block runs the caller's own code."""
+    async def take(self, *, is_stream: bool = False, is_nested: bool = False) -> AsyncGenerator[None]:
+        """Hold a permit during a block.
+
+        Args:
+            is_stream: Whether the block runs the caller's own code.
+            is_nested: Whether the caller of this task is in the block of a stream.
+        """
         # Looked up here, because another task may leave the block than the one that entered it.
-        task = asyncio.current_task()
-        async with nullcontext() if self._streaming[task] else self._semaphore:
-            self._streaming[task] += is_stream
+        caller = current_caller()
+        async with nullcontext() if is_nested or self._streaming[caller] else self._semaphore:
+            self._streaming[caller] += is_stream
             self.taken += 1
             try:
                 yield
             finally:
                 self.taken -= 1
-                self._streaming[task] -= is_stream
-                if not self._streaming[task]:
-                    del self._streaming[task]
+                self._streaming[caller] -= is_stream
+                if not self._streaming[caller]:
+                    del self._streaming[caller]
 
 
 class Downloader:
@@ -207,6 +227,11 @@ class Downloader:
         self._threads = threads
         self._writers = writers
         self._verify = verify
+        self._concurrency = _CONCURRENCY
+
+    def with_options(self, transport: Transport, options: CallOptions) -> Downloader:
+        """Return a downloader for a view, which shares threads and limits."""
+        return view_of(self, _transport=transport, _concurrency=options.get("concurrency") or self._concurrency)
 
     @property
     def active(self) -> int:
@@ -221,10 +246,14 @@ class Downloader:
         _check_max_bytes(max_bytes)
         async with self._permits.take(is_stream=True):
             opened = await self._transport.open(_call_of(media))
+            error: BaseException | None = None
             try:
                 yield MediaStream(media_id, opened, self._transport, verify=self._verify, max_bytes=max_bytes)
+            except BaseException as raised:
+                error = raised
+                raise
             finally:
-                opened.response.close()
+                self._transport.close(opened, error)
 
     async def save(
         self,
@@ -245,17 +274,19 @@ class Downloader:
         folder: str | os.PathLike[str],
         options: SaveOptions,
         *,
-        concurrency: int,
+        concurrency: int | None,
         all_attempts: bool,
     ) -> list[DownloadedMedia]:
         """Download the media of a session; see `VerificationSession.download_all`."""
         require_asyncio()
-        check_concurrency(concurrency)
+        if concurrency is not None:
+            check_concurrency(concurrency)
         path = Path(check_path("folder", folder, error=InvalidArgumentError))
         files = await self._list_files(session_id, all_attempts=all_attempts)
         parent, _ = await to_thread.run_sync(_split_target, path, True, limiter=self._threads)  # noqa: FBT003
-        jobs = [partial(self._save, file, parent, None, options) for file in files]
-        downloaded, failure = await gather_bounded(jobs, concurrency=concurrency)
+        is_nested = self._permits.are_held
+        jobs = [partial(self._save, file, parent, None, options, is_nested=is_nested) for file in files]
+        downloaded, failure = await gather_bounded(jobs, concurrency=concurrency or self._concurrency)
         if isinstance(failure, VeriffError):
             failure.downloaded = tuple(downloaded)
         if failure is not None:
@@ -272,16 +303,18 @@ class Downloader:
         # Each file once, in the order of its first appearance: the newest attempt is in both lists.
         return list({file.id: file for media in lists for file in media.all}.values())
 
-    async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:
+    async def _save(
+        self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions, *, is_nested: bool = False
+    ) -> DownloadedMedia:
         try:
-            return await self._download(media, folder, name, options)
+            return await self._download(media, folder, name, options, is_nested=is_nested)
         except MediaExistsError as error:
             if name is None and error.path is not None:  # the caller does not know which name this file got
                 error.args = (f"{error.path.name}: {error}",)
             raise
 
     async def _download(
-        self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions
+        self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions, *, is_nested: bool
     ) -> DownloadedMedia:
         media_id, if_exists = _id_of(media), options.if_exists
 
@@ -309,10 +342,11 @@ class Downloader:
             on_bytes_received=on_bytes_received,
         )
         with self._transport.guard():
-            async with self._permits.take():
+            async with self._permits.take(is_nested=is_nested):
                 try:
                     await self._transport.download(_call_of(media), writer)
                     await writer.commit()
+                    self._transport.counters.downloads += 1
                 except MediaExistsError:
                     if if_exists != "skip":
                         raise

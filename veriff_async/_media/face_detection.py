@@ -29,11 +29,6 @@ class FaceDetectorFailedError(Exception):
 async def detect_faces(detector: FaceDetector, picture: FacePicture, threads: CapacityLimiter) -> tuple[FaceBox, ...]:
     """Call a detector: a plain function in a worker thread, an async one here.
 
-    Args:
-        detector: The caller's.
-        picture: The picture.
-        threads: Bounds the worker threads.
-
     Raises:
         FaceDetectorFailedError: The detector failed.
     """

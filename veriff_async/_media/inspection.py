@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from anyio.lowlevel import RunVar
 from attrs import evolve, field, frozen
 
+from veriff_async._logging import log_fields
 from veriff_async._media.decode import decode, open_picture, read_all, run_pillow
 from veriff_async._media.decoder_threads import run_decoder, shared_limiter
 from veriff_async._media.face_detection import FaceDetectorFailedError, detect_faces
@@ -81,7 +82,9 @@ async def inspect_prepared(
             measured.values.update(measure_faces(faces, measured.face.width, measured.face.height))
         except FaceDetectorFailedError as error:
             note = f"The face detector failed ({error}), so the face was not checked."
-            _LOGGER.warning("The face detector failed (%s), so a face was not checked.", error)
+            _LOGGER.warning(
+                "The face detector failed (%s), so a face was not checked.", error, extra=log_fields(error=str(error))
+            )
     return evolve(measured.inspection, checks=judge_picture(measured.values, limits), note=note)
 
 

@@ -28,9 +28,9 @@ WORK_SIDE: Final = 1024
 _MIN_SIDE: Final = 16
 _TILE: Final = 40
 _MIN_RANGE: Final = 20
+# Levels of grey between the lightest and darkest pixel of a tile, from which its edges count. It must also have such a
+# share of the levels of the tile with most contrast.
 _MIN_RANGE_SHARE: Final = 0.3
-"""Levels of grey between the lightest and darkest pixel of a tile, from which its edges count. It must also have such a
-share of the levels of the tile with most contrast."""
 _MIN_TILES: Final = 4
 _SHARPEST: Final = 0.1
 

@@ -43,6 +43,7 @@ from veriff_async._protocol.media_rules import (
     type_of,
 )
 from veriff_async._protocol.upload_body import image_body_template
+from veriff_async._views import view_of
 from veriff_async.errors import InvalidArgumentError, MediaQualityError, MediaSourceError, VeriffError
 from veriff_async.models.media import Media
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from veriff_async._media.stream_body import SignedBody, StreamSigner
     from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._protocol.picture_thresholds import InspectionThresholds
+    from veriff_async.config import CallOptions
     from veriff_async.credentials import Credentials
     from veriff_async.models.inspection import FaceDetector, MediaInspection
 
@@ -67,8 +69,8 @@ __all__ = (
     "open_and_inspect",
 )
 
+# Bytes that one call signs before it sends the first: they take a few milliseconds.
 _MAX_SIGNED: Final = 4 * 1024 * 1024
-"""Bytes that one call signs before it sends the first: they take a few milliseconds."""
 
 
 class _AsyncFile(Protocol):
@@ -138,6 +140,16 @@ class Preparer:
         self._thresholds = thresholds
         self._face_detector = face_detector
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
+
+    def with_options(self, options: CallOptions) -> Preparer:
+        """Return a preparer for a view, which shares threads and memory."""
+        timeouts = options.get("timeouts")
+        return view_of(
+            self,
+            _idle=self._idle if timeouts is None else timeouts.idle,
+            _thresholds=options.get("thresholds") or self._thresholds,
+            _face_detector=options.get("face_detector") or self._face_detector,
+        )
 
     async def prepare(
         self,
@@ -318,12 +330,7 @@ def needs_decoding(media: Media) -> bool:
 
 
 def issue_warnings(uploads: Iterable[PendingUpload], *, stacklevel: int) -> None:
-    """Issue the warnings about media that are uploaded all the same.
-
-    Args:
-        uploads: The uploads.
-        stacklevel: Frames from here to the caller whom a warning is about.
-    """
+    """Issue the warnings about media that are uploaded all the same."""
     for upload in uploads:
         if upload.prepared is not None and upload.prepared.size_warning is not None:
             warnings.warn(upload.prepared.size_warning, ImageSizeWarning, stacklevel=stacklevel)
@@ -473,9 +480,6 @@ class error_context:  # noqa: N801  used as a function; a generator would take f
 
 def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     """Check the arguments of the media of one call, without reading any.
-
-    Returns:
-        The media.
 
     Raises:
         InvalidArgumentError: No media was passed, or an argument of one is invalid.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field
 
 from veriff_async._media.source import SMALL, BytesSource
 from veriff_async._protocol.limits import MAX_SIDE
+from veriff_async._records import record
 
 if TYPE_CHECKING:
     from veriff_async._media.source import Source
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("PreparedMedia",)
 
 
-@frozen
+@record
 class PreparedMedia:
     """A media whose type and size are known and accepted, ready to be signed.
 

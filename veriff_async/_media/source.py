@@ -22,15 +22,17 @@ from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
+from veriff_async._media.memory_budget import MemoryBudget
 from veriff_async._protocol.encoded_text import decode_base64, decode_data_url
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.source_mistakes import explain_path, missing_file_remedy
+from veriff_async._records import record
 from veriff_async.errors import (
     InvalidArgumentError,
     MediaChangedError,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from veriff_async._media.memory_budget import Reservation
     from veriff_async.models.media import MediaSource
 
 __all__ = (
@@ -57,10 +60,8 @@ __all__ = (
     "TINY",
     "BytesSource",
     "FileSource",
-    "MemoryBudget",
     "PathSource",
     "Reader",
-    "Reservation",
     "Source",
     "SourceOpener",
     "SourceTime",
@@ -90,11 +91,11 @@ for fresh pages each time, which was measured to cost more than hashing the cont
 SMALL: Final = 256 * 1024
 """Bytes that may be held in memory: to hash and encode them takes less time than a hop to a thread."""
 
+# Bytes of files that one client holds in memory while they wait to be sent.
 _MAX_HELD: Final = 16 * 1024 * 1024
-"""Bytes of files that one client holds in memory while they wait to be sent."""
 
+# Bytes of the largest file that is held: nearly every picture of a phone is smaller.
 _MAX_HELD_OF_ONE: Final = 4 * 1024 * 1024
-"""Bytes of the largest file that is held: nearly every picture of a phone is smaller."""
 
 TINY: Final = 64 * 1024
 """Bytes whose whole request body is held in memory. A larger body would need fresh pages, see `PIECE`."""
@@ -109,8 +110,8 @@ PRIVATE: Final = "only this process can write to it"
 # (https://docs.kernel.org/admin-guide/sysctl/vm.html, dirty_expire_centisecs and dirty_writeback_centisecs).
 _SETTLED: Final = 60.0
 
+# Flag of `os.preadv` for "only if it does not block". Linux has it; elsewhere threads read.
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
-"""Flag of `os.preadv` for "only if it does not block". Linux has it; elsewhere threads read."""
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
@@ -347,7 +348,7 @@ class Reader(Protocol):
         ...
 
 
-@frozen
+@record
 class BytesSource:
     """Bytes in memory.
 
@@ -414,7 +415,21 @@ class PathSource:
             self._kept = None
 
 
-@frozen
+class _Position:
+    """The position of an open file, which several readers of it use one after the other.
+
+    A reader whose attempt has failed may still read in its thread, and close, when that of the next attempt has begun.
+    """
+
+    __slots__ = ("lock", "owner")
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.owner: _FileReader | None = None
+        """The reader that has set the position, and whose next byte is there."""
+
+
+@record
 class FileSource:
     """An open file that can seek: the caller's, or our temporary one.
 
@@ -429,6 +444,7 @@ class FileSource:
     start: int
     size: int
     spool: bool = False
+    _position: _Position = field(factory=_Position, init=False, repr=False, eq=False)
 
     @property
     def may_block(self) -> bool:
@@ -438,7 +454,7 @@ class FileSource:
     def open(self) -> Reader:
         """Start at the first byte to send."""
         try:
-            return _FileReader(self.file, _descriptor(self.file), start=self.start, private=self.spool)
+            return _FileReader(self.file, _descriptor(self.file), self._position, start=self.start, private=self.spool)
         except (OSError, ValueError) as error:
             failure = unreadable(error, self.file)
         raise failure
@@ -489,18 +505,26 @@ class _ViewReader:
 class _FileReader:
     """Reads a file by its descriptor where it has one, without moving the position of the caller's file."""
 
-    __slots__ = ("_closing", "_descriptor", "_file", "_has_seeked", "_offset", "_private", "_start")
+    __slots__ = ("_closing", "_descriptor", "_file", "_has_seeked", "_offset", "_position", "_private", "_start")
 
-    def __init__(
-        self, file: BinaryIO, descriptor: int | None, *, start: int, closing: bool = False, private: bool = False
+    def __init__(  # noqa: PLR0913  keyword-only
+        self,
+        file: BinaryIO,
+        descriptor: int | None,
+        position: _Position | None = None,
+        *,
+        start: int,
+        closing: bool = False,
+        private: bool = False,
     ) -> None:
         self._file = file
+        self._position = position or _Position()
         self._closing = closing
         self._private = private
         self._offset = self._start = start
         self._descriptor = descriptor if _NOWAIT else None
         self._has_seeked = False
-        """Whether this reader has set the position of the file, and must restore it."""
+        """Whether this reader has set the position of the file, and must restore it unless another one will."""
 
     def fill(self, buffer: memoryview) -> int:
         filled = 0
@@ -517,21 +541,15 @@ class _FileReader:
         raise failure
 
     def skip(self, count: int) -> None:
-        self._offset += count
-        if self._has_seeked:
-            self._seek()
+        self._move(self._offset + count)
 
     def restart(self) -> None:
-        self._offset = self._start
-        if self._has_seeked:
-            self._seek()
+        self._move(self._start)
 
-    def _seek(self) -> None:
-        # If it fails, the next read tries again and raises the error.
-        self._has_seeked = False
-        with suppress(Exception), source_time():
-            self._file.seek(self._offset)
-            self._has_seeked = True
+    def _move(self, offset: int) -> None:
+        self._offset = offset
+        if self._position.owner is self:  # the next read sets the position
+            self._position.owner = None
 
     def _read_into(self, buffer: memoryview) -> int:
         # The system may have given the number of a closed descriptor to another file.
@@ -539,10 +557,10 @@ class _FileReader:
             count = os.preadv(self._descriptor, [buffer], self._offset)
             self._offset += count
             return count
-        with source_time():
-            if not self._has_seeked:
+        with source_time(), self._position.lock:
+            if self._position.owner is not self:
                 self._file.seek(self._offset)
-                self._has_seeked = True
+                self._position.owner, self._has_seeked = self, True
             piece = cast("object", self._file.read(len(buffer)))
         if piece is None:
             raise BlockingIOError
@@ -594,10 +612,16 @@ class _FileReader:
     def close(self) -> None:
         if self._closing:
             self._file.close()
-        elif self._has_seeked:
-            # Restore the position, so that the caller can pass the file again.
-            with suppress(Exception), source_time():
-                self._file.seek(self._start)
+        # Not while another reader reads: that one restores the position when it closes.
+        elif self._has_seeked and self._position.lock.acquire(blocking=False):
+            try:
+                if self._position.owner is None or self._position.owner is self:
+                    # Restore the position, so that the caller can pass the file again.
+                    with suppress(Exception), source_time():
+                        self._file.seek(self._start)
+                    self._position.owner = None
+            finally:
+                self._position.lock.release()
 
 
 def _descriptor(file: BinaryIO) -> int | None:
@@ -631,57 +655,6 @@ def _open(path: str) -> BinaryIO:
         return cast("BinaryIO", file)
     msg = f"The media file {problem}."
     raise MediaError(msg)
-
-
-class Reservation:
-    """Bytes of a `MemoryBudget`, which are returned by `release`, or when nothing refers to them any more."""
-
-    __slots__ = ("_budget", "_size")
-
-    def __init__(self, budget: MemoryBudget, size: int) -> None:
-        """Record what was taken from a budget."""
-        self._budget = budget
-        self._size = size
-
-    def release(self) -> None:
-        """Return the bytes; a second call does nothing."""
-        size, self._size = self._size, 0
-        self._budget.add(size)
-
-    def __del__(self) -> None:
-        """Return the bytes."""
-        self.release()
-
-
-class MemoryBudget:
-    """Bytes of files that may be held in memory, shared by the threads that read them."""
-
-    def __init__(self, size: int, *, largest: int) -> None:
-        """Begin with a whole budget.
-
-        Args:
-            size: Most bytes that are held at once.
-            largest: Most bytes of one file.
-        """
-        self._left = size
-        self._largest = largest
-        # Reentrant, because the collection of a source may interrupt the thread that has it.
-        self._lock = RLock()
-
-    def reserve(self, size: int) -> Reservation | None:
-        """Take bytes for one file before it is read, or return ``None`` if it may not be held."""
-        with self._lock:
-            return self.take(size) if size <= min(self._largest, self._left) else None
-
-    def take(self, size: int) -> Reservation:
-        """Take bytes for something that is in memory in any case."""
-        self.add(-size)
-        return Reservation(self, size)
-
-    def add(self, size: int) -> None:
-        """Return bytes; `Reservation` calls it."""
-        with self._lock:
-            self._left += size
 
 
 class SourceOpener:

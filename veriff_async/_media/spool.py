@@ -72,8 +72,8 @@ _SIGNED_AT_ONCE: Final = 256 * 1024
 # Bytes from which on a piece is kept as it is, rather than copied into a larger one.
 _LARGE_PIECE: Final = 16 * 1024
 
+# Seconds until a source that had nothing yet is read again, if the loop cannot wait for it.
 _RETRY_DELAY: Final = 0.01
-"""Seconds until a source that had nothing yet is read again, if the loop cannot wait for it."""
 
 
 async def spool(  # noqa: PLR0913  keyword-only

@@ -44,7 +44,7 @@ import zlib
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from attrs import field, frozen
+from attrs import field
 
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
@@ -52,6 +52,7 @@ from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, media_
 from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.media_rules import context_of, may_convert
 from veriff_async._protocol.upload_body import encode, image_body_template
+from veriff_async._records import record
 from veriff_async.errors import InvalidArgumentError, VeriffError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Digest(Protocol):
         ...
 
 
-@frozen
+@record
 class Proof:
     """Evidence that two passes read the same bytes.
 
@@ -100,7 +101,7 @@ class Proof:
 _PRIVATE_PROOF: Final = Proof(PRIVATE, 0)
 
 
-@frozen
+@record
 class SignedBody:
     """The request body of one upload, signed; it can be sent any number of times.
 

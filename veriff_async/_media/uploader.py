@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anyio import Semaphore
 
@@ -22,27 +23,41 @@ from veriff_async._media.prepare import error_context, issue_warnings
 from veriff_async._media.stream_body import SignedBody, StreamedPayload, StreamSigner, sign
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_concurrency, check_function, type_name
+from veriff_async._views import view_of
 from veriff_async.errors import InvalidArgumentError, VeriffError
 from veriff_async.models.media import UploadProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from veriff_async._http.transport import Transport
     from veriff_async._media.prepare import PendingUpload, Preparer
     from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async._media.source import SourceOpener
     from veriff_async._media.worker_threads import WorkerThreads
+    from veriff_async._telemetry.instrumentation import Instrumentation
+    from veriff_async.config import CallOptions
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
 __all__ = ("Uploader",)
 
+_NO_SPAN: Final = nullcontext()
+
 
 class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, transport: Transport, preparer: Preparer, *, max_uploads: int, idle: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        preparer: Preparer,
+        *,
+        max_uploads: int,
+        idle: float,
+        instrumentation: Instrumentation | None = None,
+    ) -> None:
         """Share what all uploads of a client use.
 
         Args:
@@ -50,13 +65,27 @@ class Uploader:
             preparer: Checks the media.
             max_uploads: Most uploads at once.
             idle: Most seconds that a stream may take for its next piece.
+            instrumentation: Exports a span for each call, if spans are exported.
         """
+        self._instrumentation = instrumentation
         self._transport = transport
         self._semaphore = Semaphore(max_uploads, max_value=max_uploads, fast_acquire=True)
         self._max_uploads = max_uploads
         self._workers = preparer.workers
         self._idle = idle
         self._preparer = preparer
+        self._concurrency: int | None = None
+
+    def with_options(self, transport: Transport, options: CallOptions) -> Uploader:
+        """Return an uploader for a view, which shares threads and limits."""
+        timeouts = options.get("timeouts")
+        return view_of(
+            self,
+            _transport=transport,
+            _concurrency=options.get("concurrency") or self._concurrency,
+            _idle=self._idle if timeouts is None else timeouts.idle,
+            _preparer=self._preparer.with_options(options),
+        )
 
     def close(self) -> None:
         """End the worker threads."""
@@ -92,12 +121,12 @@ class Uploader:
         on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
         """Upload all media to a session; see `VerificationSession.upload`."""
-        require_asyncio()
         if concurrency is not None:
             check_concurrency(concurrency)
-        check_function("progress", progress, error=InvalidArgumentError)
-        check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
-        with self._transport.guard():
+        check_function("progress", progress, takes=("an UploadProgress",), error=InvalidArgumentError)
+        takes = ("an index", "an UploadedMedia")
+        check_function("on_uploaded", on_uploaded, may_be_async=True, takes=takes, error=InvalidArgumentError)
+        with self._transport.guard(), self._span(session_id, len(media)):
             # Counted from there to the caller of `VerificationSession.upload`.
             uploads = await self._preparer.prepare(media, stacklevel=4, credentials=self.credentials)
             return await self._send_all(session_id, uploads, concurrency, progress, on_uploaded)
@@ -133,8 +162,20 @@ class Uploader:
             progress: See `VerificationSession.upload`.
             on_uploaded: See `VerificationSession.upload`; its first argument is `PendingUpload.index`.
         """
-        with self._transport.guard():
-            return await self._send_all(session_id, uploads, None, progress, on_uploaded)
+        try:
+            with self._transport.guard(), self._span(session_id, len(uploads)):
+                return await self._send_all(session_id, uploads, None, progress, on_uploaded)
+        finally:  # also if the client has been closed since they were prepared
+            for upload in uploads:
+                upload.close()
+
+    def _span(self, session_id: str, count: int) -> AbstractContextManager[object]:
+        """Run a block in the span of an upload, which has the calls of all its media."""
+        instrumentation = self._instrumentation
+        # Not `if_live`: a function more would be noticeable in each upload.
+        if instrumentation is None or not instrumentation.is_live:
+            return _NO_SPAN
+        return instrumentation.span("veriff.upload", {"veriff.session.id": session_id, "veriff.media.count": count})
 
     async def _send_all(
         self,
@@ -153,7 +194,8 @@ class Uploader:
         jobs = [partial(run, upload) for upload in uploads]
         threads = any(upload.prepared is None for upload in uploads)  # streams, which are spooled with anyio
         try:
-            uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(uploads), threads=threads)
+            bound = concurrency or self._concurrency or len(uploads)
+            uploaded, failure = await gather_bounded(jobs, concurrency=bound, threads=threads)
         finally:
             for upload in uploads:
                 upload.close()
@@ -187,22 +229,18 @@ class Uploader:
     async def _send(
         self, session_id: str, signed: SignedBody, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
-        prepared = signed.prepared
-
-        def report(sent: int) -> None:
-            if progress is not None:
-                progress(UploadProgress(media=prepared.media, bytes_sent=sent, total_bytes=prepared.length))
-
         # The transport calls this once for each attempt.
         payload = partial(
             StreamedPayload,
             signed,
-            on_progress=None if progress is None else report,
+            on_progress=None if progress is None else partial(_report, progress, signed.prepared),
             threads=self._workers,
             idle=self._idle,
         )
-        body = StreamedBody(signed.credentials, signed.signature, payload)
-        return await self._transport.send(endpoints.upload_media(session_id), body)
+        body = StreamedBody(signed.credentials, signed.signature, payload, signed.prepared)
+        uploaded = await self._transport.send(endpoints.upload_media(session_id), body)
+        self._transport.counters.uploads += 1
+        return uploaded
 
     async def _sign(self, prepared: PreparedMedia, credentials: Credentials) -> SignedBody:
         if prepared.is_small:
@@ -221,6 +259,10 @@ def _keep_and_sign(prepared: PreparedMedia, credentials: Credentials) -> SignedB
     # The file may be renamed or deleted before it is sent, so it stays open until then.
     prepared.source.keep()
     return sign(prepared, credentials)
+
+
+def _report(progress: Callable[[UploadProgress], None], prepared: PreparedMedia, sent: int) -> None:
+    progress(UploadProgress(media=prepared.media, bytes_sent=sent, total_bytes=prepared.length))
 
 
 def _awaitable(result: object) -> Awaitable[object]:

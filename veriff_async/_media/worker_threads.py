@@ -17,6 +17,7 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from threading import Lock
 from time import monotonic
@@ -28,16 +29,17 @@ from veriff_async._media.concurrency import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
     from typing import Any
 
 __all__ = ("WorkerThreads",)
 
 _T = TypeVar("_T")
 
+# Seconds that a result waits for other results, so that they wake the loop together.
 _MAX_WAIT: Final = 0.002
-"""Seconds that a result waits for other results, so that they wake the loop together."""
+# Seconds after which calls that wait get another thread, and in which a thread should end a call.
 _CHECK_INTERVAL: Final = 0.005
-"""Seconds after which calls that wait get another thread, and in which a thread should end a call."""
 _PROCESSORS: Final = os.cpu_count() or 1
 
 
@@ -48,6 +50,7 @@ class _ThreadCall(Generic[_T]):
     Attributes:
         function: The function.
         future: Its result, unless the caller cancelled it.
+        context: The caller's context variables, for example the current span.
         claim: Taken by the first of two: the thread that runs the function, and the cancellation that prevents it.
         result: The result, once it has ended.
         error: The exception that ended it.
@@ -57,6 +60,7 @@ class _ThreadCall(Generic[_T]):
 
     function: Callable[[], _T]
     future: asyncio.Future[_T]
+    context: Context = field(factory=copy_context)
     claim: Lock = field(factory=Lock)
     result: _T | None = None
     error: BaseException | None = None
@@ -66,7 +70,7 @@ class _ThreadCall(Generic[_T]):
     def run(self) -> None:
         """Call the function, in a worker thread."""
         try:
-            self.result = self.function()
+            self.result = self.context.run(self.function)
         except StopIteration as error:
             self.error = RuntimeError(f"a worker thread raised {type(error).__name__}")  # no future accepts that one
         except BaseException as error:  # noqa: BLE001  raised where the result is awaited
@@ -90,11 +94,7 @@ class _ThreadCall(Generic[_T]):
 
 
 class _Queue:
-    """The calls of one event loop that wait for a thread or have ended, and how many threads take them.
-
-    Attributes:
-        loop: The loop.
-    """
+    """The calls of one event loop that wait for a thread or have ended, and how many threads take them."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, limit: int, start_thread: Callable[[Callable[[], None]], None]

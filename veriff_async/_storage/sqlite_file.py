@@ -39,8 +39,8 @@ _Identity: TypeAlias = tuple[int, int]
 
 _CREATION_LOCK: Final = Lock()
 
+# Seconds between two attempts to switch the write-ahead log on.
 _WAL_RETRY_PAUSE: Final = 0.005
-"""Seconds between two attempts to switch the write-ahead log on."""
 
 
 @define(eq=False)

@@ -57,6 +57,7 @@ from anyio import to_thread
 from attrs import frozen
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._logging import log_fields
 from veriff_async._storage.sqlite_file import Database, FileReplacedError
 from veriff_async.errors import ConfigurationError, VeriffError
 
@@ -74,8 +75,8 @@ _Outcome: TypeAlias = "tuple[Any, Exception | None]"
 # Jobs that share a transaction; more would keep other processes from writing for too long.
 _BATCH_SIZE: Final = 256
 
+# Seconds after a transaction of several records in which more of them are expected.
 _CONCURRENT_SECONDS: Final = 1.0
-"""Seconds after a transaction of several records in which more of them are expected."""
 
 
 @frozen
@@ -144,7 +145,8 @@ class _Health:
         with self._lock:
             is_first, self.error = self.error is None, self.error or error
         if is_first:
-            self._errors.log.error("a thread of the %s has ended: %s", self._errors.owner, error)
+            fields = log_fields(error=type(error).__name__, cause=str(error))
+            self._errors.log.error("A thread of the %s has ended: %s", self._errors.owner, error, extra=fields)
             self._on_end(error)
 
 

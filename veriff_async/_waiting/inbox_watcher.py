@@ -22,11 +22,14 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
-from veriff_async._waiting.inbox_calls import LOOKUP_TIMEOUT, PROBE_ID, get_states
+from veriff_async._logging import log_fields
+from veriff_async._waiting.failure_timer import FailureTimer
+from veriff_async._waiting.inbox_calls import LOOKUP_TIMEOUT, PROBE_ID, InboxFailures, get_states
 from veriff_async._waiting.task import RestartableTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextvars import Context
 
     from veriff_async._waiting.registry import SessionWaiters, Waiter
     from veriff_async.inbox._protocol import Inbox
@@ -55,6 +58,10 @@ class InboxObserver(Protocol):
         """Handle the state of a session, which is new to some of its waiters; ``None`` stands for all."""
         ...
 
+    def on_unknown(self, session_id: str) -> None:
+        """Handle a session that the inbox does not have."""
+        ...
+
     def on_inbox_health(self, *, is_healthy: bool) -> None:
         """Handle a lookup that succeeded, or a failure; called repeatedly with the same health, too."""
         ...
@@ -63,19 +70,19 @@ class InboxObserver(Protocol):
         """Handle a session whose record cannot be read."""
         ...
 
+    def background_context(self) -> Context | None:
+        """Return the context of background tasks; ``None`` stands for that of the wait that starts them."""
+        ...
+
 
 class InboxWatcher:
-    """Watches an inbox while there are waiters.
+    """Watches an inbox while there are waiters."""
 
-    Args:
-        inbox: The inbox.
-        observer: Has the waiters and receives what the watcher finds.
-    """
-
-    def __init__(self, inbox: Inbox, observer: InboxObserver) -> None:
+    def __init__(self, inbox: Inbox, observer: InboxObserver, failures: InboxFailures | None = None) -> None:
         """Start nothing yet."""
         self._inbox = inbox
         self._observer = observer
+        self._failures = failures or InboxFailures()
         self.unreadable: set[str] = set()
         """Sessions whose records cannot be read."""
         self._pending: dict[str, Waiter | list[Waiter] | None] = {}
@@ -85,9 +92,14 @@ class InboxWatcher:
         """
         self._wake = asyncio.Event()
         self._is_subscribed = False
-        self._has_warned = False
+        self._outage = FailureTimer()
         self._backoff = _INITIAL_BACKOFF
-        self._task = RestartableTask("veriff-async inbox watcher", self._run)
+        self._task = RestartableTask("veriff-async inbox watcher", self._run, observer.background_context)
+
+    @property
+    def backlog(self) -> int:
+        """Number of sessions that wait for a lookup."""
+        return len(self._pending)
 
     def look_up(self, session_id: str, waiter: Waiter) -> None:
         """Look a session up for a new waiter."""
@@ -123,12 +135,26 @@ class InboxWatcher:
         while True:
             problem = await self._watch_until_failure()
             self._is_subscribed = False
-            if not self._has_warned:
-                self._has_warned = True
-                _LOG.warning("the inbox failed with %s; waits continue by polling, and the inbox is retried", problem)
+            self._failures.add(problem)
+            self._log_failure(problem)
             self._observer.on_inbox_health(is_healthy=False)
             await asyncio.sleep(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
+
+    def _log_failure(self, problem: str) -> None:
+        if self._outage.fail():
+            fields = log_fields(error=problem)
+            _LOG.info("The inbox failed with %s; waits continue by polling, and it is retried.", problem, extra=fields)
+        elif self._outage.must_report():
+            seconds = self._outage.failing_for
+            fields = log_fields(error=problem, failing_for=seconds)
+            _LOG.warning("The inbox has failed for %.0f s, at last with %s: check it.", seconds, problem, extra=fields)
+
+    def _log_success(self) -> None:
+        seconds = self._outage.failing_for
+        if seconds:
+            _LOG.info("The inbox works again after %.0f s.", seconds, extra=log_fields(failing_for=seconds))
+        self._outage.end()
 
     async def _watch_until_failure(self) -> str:
         """Subscribe and look up until one of them ends, and return the class of its error."""
@@ -172,7 +198,7 @@ class InboxWatcher:
             while self._pending:
                 await self._look_up_batch()
             self._backoff = _INITIAL_BACKOFF
-            self._has_warned = False
+            self._log_success()
             self._observer.on_inbox_health(is_healthy=True)
 
     async def _look_up_batch(self) -> None:
@@ -190,6 +216,8 @@ class InboxWatcher:
         for session_id in batch.keys() - self.unreadable:
             for waiter in batch[session_id]:
                 waiter.is_new = False
+            if session_id not in states:
+                self._observer.on_unknown(session_id)
 
     async def _wait_for_pending(self) -> None:
         """Sleep until there is a session to look up; unreadable sessions are retried now and then."""
@@ -233,5 +261,8 @@ class InboxWatcher:
         if session_id in self.unreadable or session_id not in self._observer.sessions:
             return
         self.unreadable.add(session_id)
-        _LOG.warning("the inbox cannot read its record of session %s; the session is polled instead", session_id)
+        fields = log_fields(session_id=session_id)
+        _LOG.warning(
+            "The inbox cannot read its record of session %s; the session is polled instead.", session_id, extra=fields
+        )
         self._observer.on_unreadable(session_id)

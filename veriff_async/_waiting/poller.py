@@ -19,16 +19,22 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
 from veriff_async._event_loop import is_being_cancelled
+from veriff_async._logging import log_fields
 from veriff_async._protocol.poll_interval import MAX_CONCURRENT_POLLS, next_slot
+from veriff_async._waiting.failure_timer import FailureTimer
 from veriff_async._waiting.task import RestartableTask
 from veriff_async.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextvars import Context
+
     from veriff_async._waiting.registry import PollSchedule, SessionWaiters
 
 __all__ = ("PollHandler", "Poller")
@@ -38,8 +44,8 @@ _LOG: Final = logging.getLogger("veriff_async.waiting")
 # Seconds for which one ``Retry-After`` stops all polls; a larger value, even by mistake, would stall every wait.
 _MAX_RETRY_AFTER: Final = 60.0
 
+# Fewer stale entries than this are never removed together.
 _MIN_STALE_ENTRIES: Final = 64
-"""Fewer stale entries than this are never removed together."""
 
 _NEVER: Final = float("inf")
 
@@ -59,26 +65,40 @@ class PollHandler(Protocol):
         """Handle a failed poll, and return whether the waiters of its session continue to wait."""
         ...
 
+    def background_context(self) -> Context | None:
+        """Return the context of the poller; ``None`` stands for that of the wait that starts it."""
+        ...
+
+    def poll_context(self, session: SessionWaiters) -> Context | None:
+        """Return the context of a poll; ``None`` stands for that of the poller."""
+        ...
+
 
 class Poller:
-    """Polls sessions in the order in which they are due, and never faster than the client's rate.
-
-    Args:
-        handler: Polls a session and decides how polling continues.
-        max_rate: Polls per second.
-    """
+    """Polls sessions in the order in which they are due, and never faster than the client's rate."""
 
     def __init__(self, handler: PollHandler, *, max_rate: float) -> None:
         """Start nothing yet."""
         self._handler = handler
-        self._min_spacing = 1 / max_rate
+        self._max_rate = max_rate
+        self._other_rates: list[float] = []
         self._heap: list[tuple[float, int, PollSchedule]] = []
         self._stale_count = 0
         self._tie_breaker = count()
         self._next_slot = 0.0
         self._last_error: str | None = None
+        self._outage = FailureTimer()
         self._wake = asyncio.Event()
-        self._task = RestartableTask("veriff-async poller", self._run)
+        self._task = RestartableTask("veriff-async poller", self._run, handler.background_context)
+
+    @contextmanager
+    def at_rate(self, rate: float) -> Generator[None]:
+        """Poll at another rate during the block, in polls per second; of several such blocks the highest counts."""
+        self._other_rates.append(rate)
+        try:
+            yield
+        finally:
+            self._other_rates.remove(rate)
 
     def schedule(self, schedule: PollSchedule, delay: float) -> None:
         """Make a schedule due in `delay` seconds, instead of when it was due."""
@@ -129,7 +149,8 @@ class Poller:
                 # schedule.
                 await permits.acquire()
                 schedule = await self._next()
-                poll = loop.create_task(self._poll(schedule, in_flight), name="veriff-async poll")
+                context = self._handler.poll_context(schedule.session)
+                poll = loop.create_task(self._poll(schedule, in_flight), name="veriff-async poll", context=context)
                 polls.add(poll)
                 poll.add_done_callback(partial(self._on_poll_done, schedule, in_flight))
                 poll.add_done_callback(polls.discard)
@@ -148,7 +169,8 @@ class Poller:
                 heapq.heappop(self._heap)
             start = max(self._heap[0][0], self._next_slot) if self._heap else None
             if start is not None and start <= loop.time():
-                self._next_slot = next_slot(self._next_slot, now=loop.time(), spacing=self._min_spacing)
+                spacing = 1 / max(self._other_rates, default=self._max_rate)
+                self._next_slot = next_slot(self._next_slot, now=loop.time(), spacing=spacing)
                 schedule = heapq.heappop(self._heap)[2]
                 schedule.due = _NEVER
                 return schedule
@@ -186,24 +208,43 @@ class Poller:
                 self._on_error(session, error)
         else:
             session.poll_failures = self._last_error = None
+            self._log_success()
         finally:
             in_flight.discard(session.session_id)
 
     def _on_poll_done(self, schedule: PollSchedule, in_flight: set[str], poll: asyncio.Task[None]) -> None:
         if not poll.cancelled() and (error := poll.exception()) is not None:
-            _LOG.warning("polling a decision failed with %s; it is retried", type(error).__name__)
+            name = type(error).__name__
+            _LOG.warning("A poll failed with %s; it is retried.", name, extra=log_fields(error=name))
         session = schedule.session
         if session.is_announced and session.session_id not in in_flight:
             self.poll_now(session)  # the decision was announced during the poll, whose response may be older
         if schedule.is_needed and schedule.due == _NEVER:
             self.schedule(schedule, self._handler.poll_interval(schedule))
 
+    def _log_success(self) -> None:
+        seconds = self._outage.failing_for
+        if seconds:
+            _LOG.info("Polls succeed again after %.0f s.", seconds, extra=log_fields(failing_for=seconds))
+        self._outage.end()
+
     def _on_error(self, session: SessionWaiters, error: BaseException) -> None:
         """Log an error once per session and once per outage, and obey ``Retry-After``."""
         error_type = type(error).__name__
         previous_type, times = session.poll_failures or ("", 0)
         if error_type not in {previous_type, self._last_error}:
-            _LOG.warning("polling a decision failed with %s; it is retried", error_type)
+            fields = log_fields(error=error_type, session_id=session.session_id)
+            _LOG.info("A poll failed with %s; it is retried.", error_type, extra=fields)
+        self._outage.fail()
+        if self._outage.must_report():
+            seconds = self._outage.failing_for
+            fields = log_fields(error=error_type, failing_for=seconds)
+            _LOG.warning(
+                "All polls have failed for %.0f s, at last with %s: check the network.",
+                seconds,
+                error_type,
+                extra=fields,
+            )
         session.poll_failures = error_type, times + 1 if error_type == previous_type else 1
         self._last_error = error_type
         retry_after = error.retry_after if isinstance(error, ApiError) else None

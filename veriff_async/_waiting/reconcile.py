@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ("ReconcileResult", "reconcile")
 
+# Seconds for one record.
 _RECORD_TIMEOUT: Final = 60.0
-"""Seconds for one record."""
 
 
 @define(kw_only=True)
@@ -98,7 +98,7 @@ async def reconcile(
     """
     require_asyncio()
     check_concurrency(concurrency)
-    check_function("progress", progress, error=InvalidArgumentError)
+    check_function("progress", progress, takes=("a ReconcileResult",), error=InvalidArgumentError)
     run = _Reconciliation(client, inbox, ReconcileResult(), progress)
     ids = _iterate(session_ids)
     # One task per session instead of a fixed number of workers, so that there are never more tasks than sessions.

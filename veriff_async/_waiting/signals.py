@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
     from veriff_async.client import VeriffClient
 
-__all__ = ("end_waits_on_signals",)
+__all__ = ("STOP_SIGNALS", "end_waits_on_signals")
 
-# SIGBREAK: on Windows, Ctrl-Break and the closing of the console, which servers handle like SIGTERM.
-_SIGNALS: Final = tuple(
-    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGBREAK") if name in signal.Signals.__members__
+# Windows lacks SIGHUP. SIGBREAK exists only there: Ctrl-Break and the closing of the console, which servers handle like
+# SIGTERM.
+STOP_SIGNALS: Final = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if name in signal.Signals.__members__
 )
+"""The signals of this system that stop a program."""
+
+# Servers such as gunicorn load their configuration again at SIGHUP, and continue to serve.
+_SIGNALS: Final = tuple(number for number in STOP_SIGNALS if number.name != "SIGHUP")
 
 
 @contextmanager

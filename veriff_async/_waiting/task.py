@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from veriff_async._event_loop import is_being_cancelled
+from veriff_async._logging import log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
 __all__ = ("RestartableTask",)
 
@@ -47,15 +49,22 @@ class _Run:
 
 
 class RestartableTask:
-    """Runs at most one current task; tasks that were stopped may still be ending.
+    """Runs at most one current task; tasks that were stopped may still be ending."""
 
-    Args:
-        name: The name of its tasks, for the log.
-        work: The work, which is expected to run until it is cancelled.
-    """
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Coroutine[None, None, None]],
+        make_context: Callable[[], Context | None] | None = None,
+    ) -> None:
+        """Start nothing yet.
 
-    def __init__(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Start nothing yet."""
+        Args:
+            name: The name of the tasks.
+            work: Returns the coroutine that a task runs.
+            make_context: Returns the context of a task; by default it is that of the caller of `start`.
+        """
+        self._make_context = make_context
         self._name = name
         self._work = work
         self._run: _Run | None = None
@@ -85,7 +94,8 @@ class RestartableTask:
     def _create_task(self, run: _Run) -> None:
         if not self._is_current(run):
             return
-        task = asyncio.get_running_loop().create_task(self._supervise(run), name=self._name)
+        context = None if self._make_context is None else self._make_context()
+        task = asyncio.get_running_loop().create_task(self._supervise(run), name=self._name, context=context)
         self._unfinished.add(task)
         task.add_done_callback(partial(self._on_done, run))
         if self._is_current(run):
@@ -110,7 +120,8 @@ class RestartableTask:
             await self._back_off(run, problem)
 
     async def _back_off(self, run: _Run, problem: str) -> None:
-        _LOG.warning("%s failed with %s; it is restarted", self._name, problem)
+        fields = log_fields(task=self._name, error=problem)
+        _LOG.warning("The task %s failed with %s; it is restarted.", self._name, problem, extra=fields)
         backoff, run.backoff = run.backoff, min(run.backoff * 2, _MAX_BACKOFF)
         await asyncio.sleep(backoff)
 
@@ -120,6 +131,7 @@ class RestartableTask:
         if not self._is_current(run):
             return
         problem = "CancelledError" if error is None else type(error).__name__
-        _LOG.warning("%s ended with %s; it is restarted", self._name, problem)
+        fields = log_fields(task=self._name, error=problem)
+        _LOG.warning("The task %s ended with %s; it is restarted.", self._name, problem, extra=fields)
         # Not immediately: a loop that is shutting down cancels all its tasks, and the waits that need this one stop it.
         asyncio.get_running_loop().call_later(run.backoff, self._create_task, run)

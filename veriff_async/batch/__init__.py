@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         verify_one as verify_one,
     )
     from veriff_async.batch._job_runner import OnUnknown as OnUnknown
+    from veriff_async.batch._plan import BatchPlan as BatchPlan, plan_many as plan_many
     from veriff_async.batch._rate_limit import RateLimits as RateLimits
     from veriff_async.batch._records import (
         FileFingerprint as FileFingerprint,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         load_record as load_record,
     )
     from veriff_async.batch._runner import BatchProgress as BatchProgress
+    from veriff_async.batch._session_limits import SessionLimits as SessionLimits, SessionUsage as SessionUsage
     from veriff_async.batch.job import Job as Job, JobResult as JobResult
     from veriff_async.batch.journal import Journal as Journal
     from veriff_async.batch.manifest import (
@@ -44,9 +46,11 @@ else:
         {
             "batch._api": "collect_many resolve_unknown submit_many verify_many verify_one",
             "batch._job_runner": "OnUnknown",
+            "batch._plan": "BatchPlan plan_many",
             "batch._rate_limit": "RateLimits",
             "batch._records": "FileFingerprint JobFailure JobRecord JobState MediaRecord dump_record load_record",
             "batch._runner": "BatchProgress",
+            "batch._session_limits": "SessionLimits SessionUsage",
             "batch.job": "Job JobResult",
             "batch.journal": "Journal",
             "batch.manifest": "InvalidRow ManifestRow read_manifest",

@@ -7,18 +7,19 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
-from attrs import evolve
-
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_choice, check_function, check_number, check_optional, type_name
+from veriff_async._protocol.arguments import check_choice, check_function, check_number, check_optional
 from veriff_async._protocol.validation import check_id
 from veriff_async.batch._circuit_breaker import breaker_of
 from veriff_async.batch._job_runner import BatchContext, OnUnknown
 from veriff_async.batch._rate_limit import RateLimiter, RateLimits
-from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
+from veriff_async.batch._records import FINISHED_STATES, JobRecord
 from veriff_async.batch._runner import BatchRunner, stream_results
+from veriff_async.batch._session_budget import SessionBudget
+from veriff_async.batch._session_limits import SessionLimits
 from veriff_async.batch.job import JobResult
-from veriff_async.client import transport_of
+from veriff_async.batch.journal import check_journal
+from veriff_async.client import runtime_of
 from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ async def verify_many(  # noqa: PLR0913  the options of a batch; all but three h
     on_unknown: OnUnknown = "hold",
     retry_failed: bool = False,
     rate_limits: RateLimits | None = None,
+    poll_rate: float | None = None,
     max_outage: float | None = MAX_OUTAGE,
+    max_sessions: int | None = None,
+    max_per_hour: int | None = None,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Verify many people: create, upload, submit and wait, and yield the result of each job as soon as it is known.
@@ -93,8 +97,16 @@ async def verify_many(  # noqa: PLR0913  the options of a batch; all but three h
             session; ``"fail"`` ends the job.
         retry_failed: Whether to retry jobs that failed permanently in an earlier run, from the step that failed.
         rate_limits: Bounds of the request rate; by default ``RateLimits()``.
+        poll_rate: Polls per second for decisions during the run, for all waits of the client; `None` for the
+            ``max_rate`` of its `PollPolicy`. With 1000 waiting jobs and 10 polls per second, each is asked about every
+            100 seconds at best.
         max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. Until a
             request has succeeded it is at most 30.
+        max_sessions: Maximum of sessions that all runs with this journal create together, those included that may have
+            been created; `None` for any number. When it is reached, jobs that have a session continue, and each other
+            job is yielded with a `SessionLimitError`, unchanged. A later run with a larger maximum continues with them.
+        max_per_hour: Maximum of sessions that all runs with this journal create within any 60 minutes; `None` for any
+            number. Further jobs wait.
         progress: Called in the event loop after each step of a job with the counts so far; it must not block.
 
     Yields:
@@ -125,7 +137,10 @@ async def verify_many(  # noqa: PLR0913  the options of a batch; all but three h
         retry_failed,
         rate_limits,
         progress,
+        poll_rate=poll_rate,
         max_outage=max_outage,
+        max_sessions=max_sessions,
+        max_per_hour=max_per_hour,
     )
     async with aclosing(stream_results(partial(runner.verify, jobs))) as results:
         async for result in results:
@@ -142,6 +157,8 @@ async def submit_many(  # noqa: PLR0913  the options of a batch; all but three h
     retry_failed: bool = False,
     rate_limits: RateLimits | None = None,
     max_outage: float | None = MAX_OUTAGE,
+    max_sessions: int | None = None,
+    max_per_hour: int | None = None,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> list[JobResult]:
     """Submit many people's media, and leave the waiting to `collect_many`: a decision can take days.
@@ -155,6 +172,8 @@ async def submit_many(  # noqa: PLR0913  the options of a batch; all but three h
         retry_failed: See `verify_many`.
         rate_limits: Bounds of the request rate; by default ``RateLimits()``.
         max_outage: See `verify_many`.
+        max_sessions: See `verify_many`; `None` for any number.
+        max_per_hour: See `verify_many`; `None` for any number.
         progress: See `verify_many`.
 
     Returns:
@@ -169,7 +188,17 @@ async def submit_many(  # noqa: PLR0913  the options of a batch; all but three h
     """
     require_asyncio()
     runner = _make_runner(
-        client, journal, concurrency, 1, on_unknown, retry_failed, rate_limits, progress, max_outage=max_outage
+        client,
+        journal,
+        concurrency,
+        1,
+        on_unknown,
+        retry_failed,
+        rate_limits,
+        progress,
+        max_outage=max_outage,
+        max_sessions=max_sessions,
+        max_per_hour=max_per_hour,
     )
     async with aclosing(stream_results(partial(runner.submit, jobs))) as results:
         return [result async for result in results if result.error is not None]
@@ -182,6 +211,7 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
     timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of each wait, see wait_for_decision
     max_waiting: int = 1000,
     rate_limits: RateLimits | None = None,
+    poll_rate: float | None = None,
     max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
@@ -194,6 +224,7 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
         max_waiting: Maximum of concurrent waits.
         rate_limits: Bounds of the request rate with ``timeout=0``, by default ``RateLimits()``; longer waits share the
             client's poller.
+        poll_rate: Polls per second, see `verify_many`; `None` for the rate of the client.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
@@ -221,6 +252,7 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
         False,  # noqa: FBT003  retry_failed: a collection retries nothing
         rate_limits,
         progress,
+        poll_rate=poll_rate,
         max_outage=max_outage,
     )
     async with aclosing(stream_results(partial(runner.collect, timeout))) as results:
@@ -235,6 +267,8 @@ async def verify_one(  # noqa: PLR0913  the options of a batch; all but three ha
     journal: Journal,
     on_unknown: OnUnknown = "hold",
     retry_failed: bool = False,
+    max_sessions: int | None = None,
+    max_per_hour: int | None = None,
     wait: bool = True,
 ) -> JobResult:
     """Run one job, or resume it: for the workers of a task queue, which call this for each message.
@@ -250,6 +284,9 @@ async def verify_one(  # noqa: PLR0913  the options of a batch; all but three ha
         journal: Stores the state of each job; workers of several processes share a `RedisJournal`.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
+        max_sessions: See `verify_many`; `None` for any number.
+        max_per_hour: See `verify_many`; `None` for any number. The job does not wait, its result has a
+            `SessionLimitError` with ``retry_after``.
         wait: Whether to wait for the decision, up to the job's timeout; otherwise the job ends as ``submitted``.
 
     Returns:
@@ -264,7 +301,15 @@ async def verify_one(  # noqa: PLR0913  the options of a batch; all but three ha
     """
     require_asyncio()
     return await attempt_one(
-        client, job, journal=journal, on_unknown=on_unknown, retry_failed=retry_failed, wait=wait, max_outage=0.0
+        client,
+        job,
+        journal=journal,
+        on_unknown=on_unknown,
+        retry_failed=retry_failed,
+        max_sessions=max_sessions,
+        max_per_hour=max_per_hour,
+        wait=wait,
+        max_outage=0.0,
     )
 
 
@@ -275,12 +320,25 @@ async def attempt_one(  # noqa: PLR0913  the options of `verify_one`
     journal: Journal,
     on_unknown: OnUnknown,
     retry_failed: bool,
+    max_sessions: int | None,
+    max_per_hour: int | None,
     wait: bool,
     max_outage: float,
 ) -> JobResult:
     """Run one job; see `verify_one`. It first waits up to `max_outage` seconds for the end of an outage."""
     runner = _make_runner(
-        client, journal, 1, 1, on_unknown, retry_failed, _SINGLE_JOB_LIMITS, None, max_outage=max_outage, retries=False
+        client,
+        journal,
+        1,
+        1,
+        on_unknown,
+        retry_failed,
+        _SINGLE_JOB_LIMITS,
+        None,
+        max_outage=max_outage,
+        max_sessions=max_sessions,
+        max_per_hour=max_per_hour,
+        retries=False,
     )
     async with aclosing(stream_results(partial(runner.verify if wait else runner.submit, [job]))) as results:
         return await anext(results)
@@ -325,7 +383,7 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
         >>> await resolve_unknown(journal, "user-42", session_id="8f0d1ab6-...")
     """
     require_asyncio()
-    _check_journal(journal)
+    check_journal(journal)
     record = await journal.claim(job_id)
     try:
         if record is None:
@@ -335,19 +393,11 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
             msg = f"Job {job_id} is in state {record.state!s}, so there is nothing to resolve."
             raise InvalidArgumentError(msg)
         if session_id is None:
-            await journal.write(evolve(record.retry(), state=JobState.NEW, session_id=None))
+            await journal.write(record.retry().without_creation())
         else:
             await journal.write(record.retry().with_session(check_id("session_id", session_id)))
     finally:
         await journal.release(job_id)
-
-
-def _check_journal(journal: object) -> None:
-    """Refuse a value that would otherwise fail only at its first use, such as the path of a journal."""
-    methods = (callable(getattr(journal, name, None)) for name in ("claim", "release", "write", "iter_records"))
-    if isinstance(journal, type) or not all(methods):
-        msg = f'journal must be a Journal, not {type_name(journal)}: pass for example SqliteJournal("batch.db").'
-        raise InvalidArgumentError(msg)
 
 
 def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
@@ -361,6 +411,9 @@ def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
     progress: Callable[[BatchProgress], None] | None,
     *,
     max_outage: float | None,
+    poll_rate: float | None = None,
+    max_sessions: int | None = None,
+    max_per_hour: int | None = None,
     retries: bool = True,
 ) -> BatchRunner:
     if max_outage is not None:
@@ -369,6 +422,9 @@ def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
         )
     for name, value in (("concurrency", concurrency), ("max_waiting", max_waiting)):
         check_number(name, value, lowest=1, whole=True, remedy="give 1 or more", error=InvalidArgumentError)
+    if poll_rate is not None:
+        remedy = "give polls per second above zero, or None for the rate of the client"
+        check_number("poll_rate", poll_rate, above=True, remedy=remedy, error=InvalidArgumentError)
     check_choice("on_unknown", on_unknown, get_args(OnUnknown), error=InvalidArgumentError)
     check_optional(
         "rate_limits",
@@ -377,17 +433,20 @@ def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
         remedy="pass RateLimits(...), or None for the default",
         error=InvalidArgumentError,
     )
-    check_function("progress", progress, error=InvalidArgumentError)
-    _check_journal(journal)
+    check_function("progress", progress, takes=("a BatchProgress",), error=InvalidArgumentError)
+    check_journal(journal)
+    limits = SessionLimits(max_sessions=max_sessions, max_per_hour=max_per_hour)
     context = BatchContext(
         client=client,
         journal=journal,
-        limiter=RateLimiter(rate_limits or RateLimits(), partial(transport_of, client)),
+        limiter=RateLimiter(rate_limits or RateLimits(), lambda: runtime_of(client).transport),
         breaker=breaker_of(client),
+        budget=SessionBudget(limits, journal, waits=retries) if limits else None,
         creations=asyncio.Semaphore(max(_MIN_CREATIONS, concurrency // 4)),
         on_unknown=on_unknown,
         retry_failed=retry_failed,
         max_outage=max_outage,
+        poll_rate=poll_rate,
         retries=retries,
     )
     return BatchRunner(context, concurrency=concurrency, max_waiting=max_waiting, on_progress=progress)

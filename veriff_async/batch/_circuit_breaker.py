@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 from attrs import define, field
 
+from veriff_async._logging import log_fields
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage
 from veriff_async.errors import VeriffError
 
@@ -259,9 +260,10 @@ class CircuitBreaker:
             return
         self._was_outage = is_paused
         if is_paused:
-            _LOGGER.warning("Requests to Veriff fail (%s), so the batch pauses.", type(self.last_error).__name__)
+            name = type(self.last_error).__name__
+            _LOGGER.warning("Requests to Veriff fail (%s), so the batch pauses.", name, extra=log_fields(error=name))
         else:
-            _LOGGER.warning("Veriff works again, so the batch resumes.")
+            _LOGGER.info("Veriff works again, so the batch resumes.")
         for callback in tuple(self.on_change):
             callback()
 

@@ -12,13 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from anyio import to_thread
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from veriff_async._media.source import may_block, reusable_source, seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
 from veriff_async.batch._prepared_job import is_same_input, prepare_job, session_options, unprepared_record
 from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
-from veriff_async.client import uploader_of
+from veriff_async.client import runtime_of
 from veriff_async.errors import (
     ApiError,
     AuthenticationError,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from veriff_async.batch._circuit_breaker import CircuitBreaker
     from veriff_async.batch._prepared_job import PreparedJob
     from veriff_async.batch._rate_limit import RateLimiter
+    from veriff_async.batch._session_budget import SessionBudget
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient
@@ -76,6 +77,10 @@ _BEFORE_SUBMISSION: Final = frozenset(
 )
 
 
+class _LimitReachedError(Exception):
+    """The limits of sessions forbid a creation. Not a `VeriffError`: it says nothing about whether Veriff works."""
+
+
 @frozen(kw_only=True)
 class BatchContext:
     """The parts of a run that its jobs share.
@@ -85,10 +90,12 @@ class BatchContext:
         journal: The journal.
         limiter: The rate of requests.
         breaker: Pauses the run during an outage.
+        budget: The sessions that the run may still create, or `None` if nothing limits them.
         creations: Bounds concurrent creations, and so how many are unknown when an outage begins.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
         max_outage: Seconds that an outage may last.
+        poll_rate: Polls per second while the run waits, or `None` for those of the client.
         retries: Whether the run repeats steps that failed by an outage; a task queue delivers its messages again
             instead.
     """
@@ -97,10 +104,12 @@ class BatchContext:
     journal: Journal
     limiter: RateLimiter
     breaker: CircuitBreaker
+    budget: SessionBudget | None
     creations: asyncio.Semaphore
     on_unknown: OnUnknown = "hold"
     retry_failed: bool = False
     max_outage: float | None = None
+    poll_rate: float | None = None
     retries: bool = True
 
     async def send(self, request: Callable[[], Awaitable[_T]], *, creates: bool = False, count: int = 1) -> _T:
@@ -111,18 +120,34 @@ class BatchContext:
 
 @define
 class JobRunner:
-    """One job that a run has claimed.
-
-    Attributes:
-        context: The shared parts of the run.
-        record: The job's record, as it was last saved.
-    """
+    """One job that a run has claimed."""
 
     context: BatchContext
     record: JobRecord
     _uploads: dict[int, PendingUpload] | None = field(default=None, init=False, repr=False)
     """Media that are prepared and not sent yet, by their index; ``None`` once an attempt has sent them."""
     _are_complete: bool = field(default=False, init=False, repr=False)
+
+    async def take_turn(self, previous: JobRecord | None) -> None:
+        """Wait until the limits of sessions permit another one, if the job probably needs one.
+
+        Raises:
+            SessionLimitError: They will not, or not soon enough for a run that does not wait.
+        """
+        budget = self.context.budget
+        if budget is None or budget.has_turn(self.record.job_id):
+            return
+        if previous is not None:
+            record = previous.retry() if self.context.retry_failed else previous
+            creates = record.state is JobState.NEW or self.context.on_unknown == "recreate"
+            if record.session_id is not None or record.state in FINISHED_STATES or not creates:
+                return
+            self.record = record  # a failed job that is left has not failed again
+        await budget.take_turn(self.record.job_id)
+
+    def _end_turn(self) -> None:
+        if self.context.budget is not None:
+            self.context.budget.end_turn(self.record.job_id)
 
     async def prepare(self, job: Job, previous: JobRecord | None) -> None:
         """Read a job's files and compare the job with its record.
@@ -138,7 +163,8 @@ class JobRunner:
             prepared = await self._prepare(job, previous)
         except VeriffError as error:
             if may_change:
-                await self._save(unprepared_record(job).with_failure(error))
+                failed = evolve(unprepared_record(job), creations=self.record.creations)
+                await self._save(failed.with_failure(error))
             raise
         self._uploads = prepared.uploads
         if previous is not None and is_same_input(previous, prepared.record):
@@ -150,7 +176,7 @@ class JobRunner:
             raise JobChangedError(msg)
 
     async def _prepare(self, job: Job, previous: JobRecord | None) -> PreparedJob:
-        uploader = uploader_of(self.context.client)
+        uploader = runtime_of(self.context.client).uploads
         work = partial(prepare_job, job, previous, uploader.credentials, uploader.opener)
         # An object of an unknown class may block for any time, and the client's uploads need its threads.
         if any(may_block(media.source) for media in job.media):
@@ -174,13 +200,9 @@ class JobRunner:
             return
         is_new = self.record.session_id is None
         if is_new:
-            # Before the session, which cannot be undone: a picture may not decode, and an async file may fail.
-            try:
-                await self._complete_uploads(job)
-            except VeriffError as error:
-                await self._fail_if_permanent(error)
-                raise
+            await self._complete_before_creation(job)
             await self._create_session(job)
+            self._end_turn()
         session = self._session
         try:
             if not is_new:
@@ -213,7 +235,11 @@ class JobRunner:
         await self._save_decision(decision)
 
     def close(self) -> None:
-        """Delete the temporary files of media that were not sent."""
+        """Delete the temporary files of media that were not sent, and make way for another job's session."""
+        self._end_turn()
+        self._close_uploads()
+
+    def _close_uploads(self) -> None:
         for upload in (self._uploads or {}).values():
             upload.close()
         self._uploads = None
@@ -253,7 +279,7 @@ class JobRunner:
 
         A stream that can be read only once is left to the upload itself, which spools it while others are sent.
         """
-        uploader = uploader_of(self.context.client)
+        uploader = runtime_of(self.context.client).uploads
         if self._uploads is None:
             # An earlier attempt has sent them, at least in part.
             self._uploads = (await self._prepare(job, self.record)).uploads
@@ -264,6 +290,14 @@ class JobRunner:
             await uploader.complete(readable, stacklevel=1)
             self._are_complete = True
         return uploads
+
+    async def _complete_before_creation(self, job: Job) -> None:
+        # Before the session, which cannot be undone: a picture may not decode, and an async file may fail.
+        try:
+            await self._complete_uploads(job)
+        except VeriffError as error:
+            await self._fail_if_permanent(error)
+            raise
 
     async def _create_session(self, job: Job) -> None:
         # Creating: a killed run may have sent the request. Unknown: a run sent it and got no response.
@@ -282,13 +316,27 @@ class JobRunner:
             # Only a request that was sent delays the cancellation of a run; the pause of an outage does not.
             await finish_despite_cancellation(self._request_session(job), grace=_CREATION_GRACE)
 
-        # The semaphore first: an outage may begin while it is awaited, and only `send` notices that.
-        async with self.context.creations:
-            await self.context.send(request, creates=True)
+        while True:
+            try:
+                # The semaphore first: an outage may begin while it is awaited, and only `send` notices that.
+                async with self.context.creations:
+                    return await self.context.send(request, creates=True)
+            except _LimitReachedError:
+                # Another run was faster. An hour may pass, so no file stays open or in memory.
+                self._end_turn()
+                self._close_uploads()
+            await self.take_turn(None)
+            await self._complete_before_creation(job)
 
     async def _request_session(self, job: Job) -> None:
         # Saved before the request: after a kill in between, the next run knows that the session may exist.
-        await self._save(self.record.with_state(JobState.CREATING))
+        record = self.record.with_creation()
+        if self.context.budget is None:
+            await self._save(record)
+        elif await self.context.budget.reserve(record):
+            self.record = record
+        else:
+            raise _LimitReachedError
         try:
             session = await self.context.client.create_session(**session_options(job))
         except VeriffError as error:
@@ -297,7 +345,7 @@ class JobRunner:
                 # A response may contain an id and still prove nothing, for example if its signature is wrong.
                 session_id = error.session_id if isinstance(error, OutcomeUnknownError) else None
                 raise await self._save_unknown(session_id) from None
-            new = self.record.with_state(JobState.NEW)
+            new = self.record.without_creation()
             await self._save(new.with_failure(error) if kind is ErrorKind.JOB else new)
             raise
         self.context.breaker.session_id = session.id  # a probe of a session that exists is the most realistic one
@@ -353,7 +401,7 @@ class JobRunner:
                 await self._save(self.record)
 
         try:
-            await uploader_of(self.context.client).send(session.id, uploads, on_uploaded=keep)
+            await runtime_of(self.context.client).uploads.send(session.id, uploads, on_uploaded=keep)
         except VeriffError:
             await self._save(self.record)
             raise

@@ -38,12 +38,7 @@ _UPLOADED_STATES: Final = frozenset({JobState.SUBMITTING, JobState.SUBMITTED, Jo
 
 @define
 class PreparedJob:
-    """A job whose files have been read.
-
-    Attributes:
-        record: The record that the job has if it starts with this input.
-        uploads: The media that are still to be uploaded, by their index in the job.
-    """
+    """A job whose files have been read."""
 
     record: JobRecord
     uploads: dict[int, PendingUpload]
@@ -97,7 +92,13 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials, 
             records.append(MediaRecord(context=str(media.context), fingerprint=fingerprint, converted=converted))
         opened.pop_all()  # they stay open, because all are prepared
     options_digest = hashlib.sha256(dump(described)).hexdigest()
-    return PreparedJob(JobRecord(job_id=job.id, options_digest=options_digest, media=tuple(records)), uploads)
+    record = JobRecord(
+        job_id=job.id,
+        options_digest=options_digest,
+        media=tuple(records),
+        creations=0 if previous is None else previous.creations,
+    )
+    return PreparedJob(record, uploads)
 
 
 def unprepared_record(job: Job) -> JobRecord:

@@ -121,6 +121,7 @@ class JobRecord:
         session_id: The session, once it exists.
         decision: The decision, once it is known.
         failure: Why the job failed, if it did.
+        creations: Requests of the job that created a session, or may have; see `SessionLimits`.
     """
 
     job_id: str
@@ -130,6 +131,7 @@ class JobRecord:
     session_id: str | None = None
     decision: Decision | None = field(default=None, repr=False)
     failure: JobFailure | None = None
+    creations: int = 0
 
     @property
     def missing_indexes(self) -> tuple[int, ...]:
@@ -153,6 +155,14 @@ class JobRecord:
     def with_state(self, state: JobState) -> JobRecord:
         """Return the record in another state."""
         return evolve(self, state=state)
+
+    def with_creation(self) -> JobRecord:
+        """Return the record for a creation that is about to be sent, which may create a session."""
+        return evolve(self, state=JobState.CREATING, creations=self.creations + 1)
+
+    def without_creation(self) -> JobRecord:
+        """Return the record after a creation that has certainly created nothing."""
+        return evolve(self, state=JobState.NEW, session_id=None, creations=max(0, self.creations - 1))
 
     def with_session(self, session_id: str) -> JobRecord:
         """Return the record with its session."""

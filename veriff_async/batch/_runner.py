@@ -55,7 +55,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
@@ -63,11 +63,12 @@ from anyio import CancelScope, create_memory_object_stream
 from attrs import define, frozen
 
 from veriff_async._protocol.arguments import type_name
+from veriff_async._telemetry.setup import if_live
 from veriff_async.batch._job_runner import JobRunner, ends_run
 from veriff_async.batch._prepared_job import unprepared_record
 from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
-from veriff_async.client import transport_of
+from veriff_async.client import runtime_of
 from veriff_async.errors import (
     BatchError,
     InvalidArgumentError,
@@ -76,14 +77,18 @@ from veriff_async.errors import (
     JournalError,
     MediaSourceError,
     RateLimitedError,
+    SessionLimitError,
     VeriffError,
 )
+from veriff_async.models.base import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+    from contextlib import AbstractContextManager
 
     from anyio.streams.memory import MemoryObjectSendStream
 
+    from veriff_async._telemetry.batches import BatchTelemetry
     from veriff_async.batch._job_runner import BatchContext
     from veriff_async.batch._records import JobRecord
     from veriff_async.batch.job import Job
@@ -91,7 +96,7 @@ if TYPE_CHECKING:
     ResultStream: TypeAlias = MemoryObjectSendStream[JobResult]
     Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 
-__all__ = ("BatchProgress", "BatchRunner", "stream_results")
+__all__ = ("BatchProgress", "BatchRunner", "iterate", "stream_results")
 
 _T = TypeVar("_T")
 
@@ -102,7 +107,7 @@ _COUNTED_STATES: Final = {JobState.DECIDED: "decided", JobState.FAILED: "failed"
 
 
 @frozen(kw_only=True)
-class BatchProgress:
+class BatchProgress(Model):
     """The progress of a run.
 
     Attributes:
@@ -115,6 +120,10 @@ class BatchProgress:
         failed: Jobs that failed permanently, resumed ones included.
         unknown: Jobs whose session may or may not exist.
         stopped: Jobs that stopped early and resume when they are passed again.
+        left: Jobs without a session, because the batch may create no more; pass them to a later run.
+        sessions_left: Sessions that `max_sessions` still permits, or `None` without that limit.
+        sessions_left_this_hour: Sessions that `max_per_hour` permits now, or `None` without that limit; 0 while jobs
+            wait for it.
         rate: Requests per second that the run allows itself now.
         paused: Whether requests to Veriff fail, so that no job proceeds until a probe succeeds.
     """
@@ -128,6 +137,9 @@ class BatchProgress:
     failed: int = 0
     unknown: int = 0
     stopped: int = 0
+    left: int = 0
+    sessions_left: int | None = None
+    sessions_left_this_hour: int | None = None
     rate: float = 0.0
     paused: bool = False
 
@@ -149,6 +161,9 @@ class BatchRunner:
         self._waiting = asyncio.Semaphore(max_waiting)
         self._on_progress = on_progress
         self._counts = Counter[str]()
+        self._telemetry: BatchTelemetry | None = None
+        if context.budget is not None:
+            context.budget.on_wait = self._count
 
     async def verify(self, jobs: Jobs, results: ResultStream) -> None:
         """Bring jobs to their decision."""
@@ -165,7 +180,7 @@ class BatchRunner:
             permit = _Permit(self._waiting, "waiting", self._count)
             return self._run_job(record.job_id, permit, partial(self._collect, record, timeout), results)
 
-        with self._report_pauses():
+        with self._observe_outages():
             await _run_concurrently(self._admit_submitted(), run)
 
     async def _run_jobs(self, jobs: Jobs, results: ResultStream, *, waits: bool) -> None:
@@ -173,12 +188,14 @@ class BatchRunner:
             permit = _Permit(self._running, "running", self._count)
             return self._run_job(job.id, permit, partial(self._advance, job, permit, waits=waits), results)
 
-        with self._report_pauses():
+        if self._context.budget is not None:
+            await self._context.budget.refresh()  # for the progress
+        with self._observe_outages():
             await _run_concurrently(self._admit(jobs), run)
 
     @contextmanager
-    def _report_pauses(self) -> Generator[None]:
-        """Report pauses as progress, and start slowly after each of them."""
+    def _observe_outages(self) -> Generator[None]:
+        """Report pauses as progress, start slowly after each of them, and poll at the rate of the run."""
         breaker = self._context.breaker
 
         def on_change() -> None:
@@ -189,13 +206,47 @@ class BatchRunner:
 
         breaker.on_change.add(on_change)
         try:
-            yield
+            rate, at_poll_rate = self._context.poll_rate, runtime_of(self._context.client).waiters.at_poll_rate
+            with self._observe_run(), nullcontext() if rate is None else at_poll_rate(rate):
+                yield
         finally:
             breaker.on_change.discard(on_change)
 
+    def _observe_run(self) -> AbstractContextManager[None]:
+        """Run the batch in a span, if the client exports spans."""
+        instrumentation = if_live(runtime_of(self._context.client).instrumentation)
+        if instrumentation is None:
+            return nullcontext()
+        # Imported here: it imports OpenTelemetry.
+        from veriff_async._telemetry.batches import BatchTelemetry  # noqa: PLC0415
+
+        self._telemetry = BatchTelemetry(instrumentation)
+        return self._telemetry.run(self._observe_load)
+
+    def _observe_load(self) -> Mapping[str, float]:
+        """Return the present load, by the names of metrics; called in the thread of an exporter."""
+        context = self._context
+        return {"veriff.batch.rate": context.limiter.rate, "veriff.batch.paused": context.breaker.is_paused}
+
+    async def _observe_job(
+        self, advance: Callable[[_JobProgress], Awaitable[None]], progress: _JobProgress, telemetry: BatchTelemetry
+    ) -> None:
+        """Advance a job in a span."""
+        with telemetry.job() as report:
+            is_stopped = True
+            try:
+                await advance(progress)
+                is_stopped = False
+            finally:
+                record = progress.record
+                if record is not None and not progress.was_finished:
+                    report.session_id = record.session_id
+                    default = "stopped" if is_stopped else str(record.state)
+                    report.state = _COUNTED_STATES.get(record.state, default)
+
     async def _admit(self, jobs: Jobs) -> AsyncGenerator[Job]:
         # The job is taken first, so that a slow iterator holds no permit; one more job than `concurrency` is in memory.
-        async with aclosing(_iterate(jobs)) as items:
+        async with aclosing(iterate(jobs)) as items:
             async for job in items:
                 check_job(job)
                 await self._running.acquire()
@@ -219,7 +270,10 @@ class BatchRunner:
                 # The claim returns the record: if it were read separately, another run could change it in between.
                 progress.previous = await journal.claim(job_id)
                 try:
-                    await advance(progress)
+                    if self._telemetry is None:
+                        await advance(progress)
+                    else:
+                        await self._observe_job(advance, progress, self._telemetry)
                 finally:
                     # Before the result is sent: a caller may pass the job again as soon as it has the result.
                     await journal.release(job_id)
@@ -236,6 +290,7 @@ class BatchRunner:
                 error = failure
             result = _to_result(job_id, progress, error)
             name = _COUNTED_STATES.get(result.state, "stopped" if result.error is not None else "")
+            name = "left" if isinstance(result.error, SessionLimitError) else name
             self._count(**({name: 1} if name else {}))
             await results.send(result)  # waits until the caller takes it, with the permit held
         finally:
@@ -247,6 +302,7 @@ class BatchRunner:
         progress.runner = runner = JobRunner(self._context, previous or unprepared_record(job))
         failure: BatchError | None = None
         try:
+            await runner.take_turn(previous)
             await runner.prepare(job, previous)
             progress.was_finished = runner.is_finished
             if progress.was_finished:
@@ -286,7 +342,7 @@ class BatchRunner:
         """Run a step of a job, and repeat it when the outage that made it fail is over."""
         context = self._context
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            retries = transport_of(context.client).counters.retries
+            retries = runtime_of(context.client).transport.counters.retries
             try:
                 await step()
             except VeriffError as error:
@@ -299,7 +355,7 @@ class BatchRunner:
             if isinstance(failure, RateLimitedError) and not context.breaker.is_open:
                 raise failure
             # Retries that all failed may have met the end of an outage, so the step gets a second attempt.
-            may_be_over = attempt == 1 and transport_of(context.client).counters.retries > retries
+            may_be_over = attempt == 1 and runtime_of(context.client).transport.counters.retries > retries
             if not await context.breaker.outlast(context.max_outage) and not may_be_over:
                 raise failure
 
@@ -311,21 +367,19 @@ class BatchRunner:
     def _count(self, **changes: int) -> None:
         for name, change in changes.items():
             self._counts[name] += change
+        if self._telemetry is not None:
+            self._telemetry.on_change(changes)
         if self._on_progress is not None:
             counts: dict[str, Any] = dict(self._counts)
             context = self._context
+            left, left_now = (None, None) if context.budget is None else context.budget.remaining
+            counts |= {"sessions_left": left, "sessions_left_this_hour": left_now}
             self._on_progress(BatchProgress(**counts, rate=context.limiter.rate, paused=context.breaker.is_paused))
 
 
 @define
 class _JobProgress:
-    """How far one job of a run has come.
-
-    Attributes:
-        previous: The record that the claim returned.
-        runner: Set once the job is looked at.
-        was_finished: Whether an earlier run had finished it.
-    """
+    """How far one job of a run has come."""
 
     previous: JobRecord | None = None
     runner: JobRunner | None = None
@@ -416,7 +470,12 @@ def _to_result(job_id: str, progress: _JobProgress, error: VeriffError | None) -
     )
 
 
-async def _iterate(jobs: Jobs) -> AsyncGenerator[Job]:
+async def iterate(jobs: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[_T]:
+    """Yield the items of an input of either kind.
+
+    Raises:
+        InvalidArgumentError: It is not iterable.
+    """
     if isinstance(jobs, AsyncIterable):
         async for job in jobs:
             yield job

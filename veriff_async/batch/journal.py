@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from veriff_async._protocol.arguments import type_name
+from veriff_async.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from veriff_async.batch._records import JobRecord, JobState
+    from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 
-__all__ = ("Journal",)
+__all__ = ("Journal", "check_journal")
 
 
 class Journal(Protocol):
@@ -42,6 +46,24 @@ class Journal(Protocol):
         """
         ...
 
+    async def reserve(self, record: JobRecord, limits: SessionLimits) -> SessionUsage:
+        """Write a record with one more creation than before, unless the limits forbid it; both are one step.
+
+        The sum of `JobRecord.creations` is what `SessionLimits.max_sessions` limits, and the journal keeps the time at
+        which `reserve` or `write` stored each of them. A record with fewer creations takes the newest ones back.
+
+        Returns:
+            The usage with this creation and ``retry_after=0``, or, if nothing was written, how long to wait.
+
+        Raises:
+            JobClaimedError: See `write`.
+        """
+        ...
+
+    async def session_usage(self, limits: SessionLimits) -> SessionUsage:
+        """Return how many sessions were created, and when the limits permit another one."""
+        ...
+
     async def read(self, job_id: str) -> JobRecord | None:
         """Return a job's record, also if another run has claimed it."""
         ...
@@ -60,3 +82,19 @@ class Journal(Protocol):
     async def aclose(self) -> None:
         """Release all claims and close the store; a second call does nothing."""
         ...
+
+
+def check_journal(journal: object) -> None:
+    """Refuse a value that would otherwise fail only at its first use, such as the path of a journal.
+
+    Raises:
+        InvalidArgumentError: It is not a journal.
+    """
+    names = ("claim", "release", "write", "reserve", "session_usage", "read", "iter_records")
+    missing = [name for name in names if not callable(getattr(journal, name, None))]
+    if isinstance(journal, type) or missing:
+        remedy = 'pass for example SqliteJournal("batch.db")'
+        if len(missing) < len(names) and not isinstance(journal, type):
+            remedy = f"give it the method {missing[0]}"
+        msg = f"journal must be a Journal, not {type_name(journal)}: {remedy}."
+        raise InvalidArgumentError(msg)

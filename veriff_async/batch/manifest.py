@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ("InvalidRow", "ManifestRow", "media_problem", "read_manifest")
 
+# Bytes of the longest line that is read into memory.
 _MAX_LINE: Final = 1024 * 1024
-"""Bytes of the longest line that is read into memory."""
 
 # Lines of one row of CSV. Without a limit, an open quotation mark would swallow the rest of the file.
 _MAX_ROW_LINES: Final = 64

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
+from attrs import evolve
+
 from veriff_async._event_loop import require_asyncio
+from veriff_async.batch._session_limits import CreationLog
 from veriff_async.errors import JobClaimedError, JournalError
 
 if TYPE_CHECKING:
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async.batch._records import JobRecord, JobState
+    from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 
 __all__ = ("MemoryJournal",)
 
@@ -29,6 +34,7 @@ class MemoryJournal:
         """Create an empty journal."""
         self._records: dict[str, JobRecord] = {}
         self._claims: set[str] = set()
+        self._log = CreationLog()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -65,9 +71,29 @@ class MemoryJournal:
         """Save a record; see `Journal.write`."""
         require_asyncio()
         self._check_open()
-        if record.job_id not in self._claims:
-            raise claimed_error(record.job_id)
-        self._records[record.job_id] = record
+        self._write(record)
+
+    async def reserve(self, record: JobRecord, limits: SessionLimits) -> SessionUsage:
+        """Save a record if the limits permit it; see `Journal.reserve`."""
+        usage = await self.session_usage(limits)
+        if usage.retry_after:
+            return usage
+        self._write(record)
+        return evolve(self._log.usage(limits, time.time()), retry_after=0.0)
+
+    async def session_usage(self, limits: SessionLimits) -> SessionUsage:
+        """Count sessions; see `Journal.session_usage`."""
+        require_asyncio()
+        self._check_open()
+        return self._log.usage(limits, time.time())
+
+    def _write(self, record: JobRecord) -> None:
+        job_id = record.job_id
+        if job_id not in self._claims:
+            raise claimed_error(job_id)
+        before = self._records[job_id].creations if job_id in self._records else 0
+        self._log.change(job_id, before, record.creations, time.time())
+        self._records[job_id] = record
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return a job's record; see `Journal.read`."""

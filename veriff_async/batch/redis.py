@@ -1,8 +1,9 @@
 """A journal for the workers of many machines, in Redis or Valkey.
 
 Keys, all under the prefix: ``records`` (hash: job id to record), ``number`` and ``order`` (sorted set: job ids in the
-order in which they were started), ``state:…`` (one sorted set per state, with the same numbers), and ``claim:…`` (one
-string per claimed job, which expires). Every change is one Lua script, so that it is atomic, and every script that
+order in which they were started), ``state:…`` (one sorted set per state, with the same numbers), ``creations`` (sorted
+set: creations that limits of sessions count, by the server's time), and ``claim:…`` (one string per claimed job, which
+expires). Every change is one Lua script, so that it is atomic, and every script that
 writes a record checks the claim's token first: a process that has lost its lease cannot overwrite its successor.
 """
 
@@ -14,15 +15,18 @@ import secrets
 from contextlib import suppress
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from anyio import CancelScope
-from attrs import field, frozen
+from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._logging import log_fields
 from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.batch._records import JobState, dump_record, load_record
+from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JobClaimedError, JournalError
 
@@ -40,8 +44,8 @@ _LOG: Final = logging.getLogger("veriff_async.batch")
 
 _T = TypeVar("_T")
 
+# Records per page of an iteration, and leases per request.
 _BATCH_SIZE: Final = 100
-"""Records per page of an iteration, and leases per request."""
 
 # Milliseconds: the longest lease. Lua numbers are exact up to this.
 _MAX_LEASE: Final = 2**53
@@ -66,12 +70,51 @@ return {1, redis.call('HGET', KEYS[2], ARGV[3])}
 """
 )
 
+# Of one clock, the server's, so that the machines of the workers need not agree; if it was set back, the hour of the
+# creations of the future begins now. A negative limit is none.
+_USAGE: Final = """
+local function usage(key, most, hourly)
+    local time = redis.call('TIME')
+    local now = time[1] + time[2] / 1000000
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.6f', now), '+inf')) do
+        redis.call('ZADD', key, 'XX', string.format('%.6f', now), member)
+    end
+    local total = redis.call('ZCARD', key)
+    local recent = redis.call('ZCOUNT', key, string.format('(%.6f', now - 3600), '+inf')
+    local wait = 0
+    if most >= 0 and total >= most then wait = -1
+    elseif hourly > 0 and recent >= hourly then
+        local oldest = redis.call('ZREVRANGE', key, hourly - 1, hourly - 1, 'WITHSCORES')
+        wait = math.max(0.001, oldest[2] + 3600 - now)
+    end
+    return string.format('%.6f', now), {total, recent, string.format('%.6f', wait)}
+end
+"""
+_COUNT_SESSIONS: Final = (
+    _USAGE
+    + """
+local _, counts = usage(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
+return counts
+"""
+)
+
 # The token is checked first, so a process whose lease ran out changes nothing. ZADD returns 1 only if the state
-# changed; only then does the job have to leave the set of its previous state.
+# changed; only then does the job have to leave the set of its previous state. A creation that is already there was
+# permitted: redis-py repeats a request whose response was lost.
 _WRITE: Final = (
     _ERROR_FUNCTION
+    + _USAGE
     + """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+local before, after = tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, hourly = tonumber(ARGV[6]), tonumber(ARGV[7])
+local counts = {0, 0, '0'}
+local now
+if before ~= after then
+    now, counts = usage(KEYS[6], most, hourly)
+    local added = redis.call('ZSCORE', KEYS[6], after .. ':' .. ARGV[2])
+    if after > before and counts[3] ~= '0.000000' and not added then return counts end
+end
 local number = redis.call('ZSCORE', KEYS[3], ARGV[2])
 if not number then
     number = redis.pcall('INCR', KEYS[4])
@@ -81,9 +124,13 @@ end
 local reply = redis.pcall('HSET', KEYS[2], ARGV[2], ARGV[3])
 if type(reply) == 'table' then return to_error(reply) end
 if redis.call('ZADD', KEYS[5], number, ARGV[2]) == 1 then
-    for index = 6, #KEYS do redis.call('ZREM', KEYS[index], ARGV[2]) end
+    for index = 7, #KEYS do redis.call('ZREM', KEYS[index], ARGV[2]) end
 end
-return 1
+for number = before + 1, after do redis.call('ZADD', KEYS[6], 'NX', now, number .. ':' .. ARGV[2]) end
+for number = after + 1, before do redis.call('ZREM', KEYS[6], number .. ':' .. ARGV[2]) end
+if before ~= after then now, counts = usage(KEYS[6], most, hourly) end
+counts[3] = '0'
+return counts
 """
 )
 
@@ -106,17 +153,19 @@ return 1
 """
 
 
-@frozen(eq=False)
+@define(eq=False)
 class _Claim:
     """A job that this journal has claimed.
 
     Attributes:
         token: The value of the lease, which proves that the claim is this one.
         write_lock: Keeps the writes of the job in order.
+        creations: The creations in its last record.
     """
 
     token: str = field(factory=partial(secrets.token_hex, 16), repr=False)
     write_lock: asyncio.Lock = field(factory=asyncio.Lock)
+    creations: int = 0
 
 
 class RedisJournal:
@@ -168,6 +217,7 @@ class RedisJournal:
         self._lease = lease
         self._records = f"{prefix}:records"
         self._order = f"{prefix}:order"
+        self._creations = f"{prefix}:creations"
         self._states = {state: f"{prefix}:state:{state}" for state in JobState}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._claims: dict[str, _Claim] = {}
@@ -221,22 +271,38 @@ class RedisJournal:
 
     async def write(self, record: JobRecord) -> None:
         """Save a record; see `Journal.write`."""
+        await self.reserve(record, SessionLimits())
+
+    async def reserve(self, record: JobRecord, limits: SessionLimits) -> SessionUsage:
+        """Save a record if the limits permit it; see `Journal.reserve`."""
         client, job_id = self._get_client(), record.job_id
         claim = self._claims.get(job_id)
         if claim is None:
             raise claimed_error(job_id)
         others = (key for state, key in self._states.items() if state is not record.state)
         numbers = (self._order, f"{self._prefix}:number")
-        keys = (self._key(job_id), self._records, *numbers, self._states[record.state], *others)
+        keys = (self._key(job_id), self._records, *numbers, self._states[record.state], self._creations, *others)
         async with claim.write_lock:  # several connections keep no order, and an older record must not win
-            request = _eval(client, _WRITE, keys, (claim.token, job_id, dump_record(record)))
-            is_claimed = await self._finish_request(client, request)
-        if not is_claimed:
+            before, claim.creations = claim.creations, record.creations  # also if this is cancelled, and done anyway
+            counts = (before, record.creations, *_limit_arguments(limits))
+            request = _eval(client, _WRITE, keys, (claim.token, job_id, dump_record(record), *counts))
+            answer = cast("list[int | bytes]", await self._finish_request(client, request))
+            usage = _parse_usage(answer) if answer else None
+            if usage is not None and usage.retry_after:
+                claim.creations = before
+        if usage is None:
             self._drop(job_id, claim)
             msg = (
                 f"The claim on job {job_id} ran out before it was renewed: pass the job again, and use a longer lease."
             )
             raise JobClaimedError(msg)
+        return usage
+
+    async def session_usage(self, limits: SessionLimits) -> SessionUsage:
+        """Count sessions; see `Journal.session_usage`."""
+        client = self._get_client()
+        request = _eval(client, _COUNT_SESSIONS, (self._creations,), _limit_arguments(limits))
+        return _parse_usage(cast("list[int | bytes]", await self._server.execute(client, request)))
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return a job's record; see `Journal.read`."""
@@ -323,6 +389,7 @@ class RedisJournal:
         except JournalError:
             await self._release(client, {job_id: claim})
             raise
+        claim.creations = 0 if record is None else record.creations
         self._claims[job_id] = claim
         self._start_renewal()
         return True, record
@@ -338,7 +405,8 @@ class RedisJournal:
             return
         self._renewal = None
         problem = "CancelledError" if task.cancelled() else type(task.exception()).__name__
-        _LOG.error("the renewal of claims ended with %s; it is started again", problem)
+        fields = log_fields(error=problem)
+        _LOG.error("The renewal of claims ended with %s; it is started again.", problem, extra=fields)
         # Delayed: code that cancels all tasks at the end of a loop would otherwise find a new one.
         task.get_loop().call_later(self._lease / 16, self._start_renewal)
 
@@ -411,6 +479,19 @@ class RedisJournal:
 
     def _key(self, job_id: str) -> str:
         return f"{self._prefix}:claim:{job_id}"
+
+
+def _limit_arguments(limits: SessionLimits) -> tuple[int, int]:
+    return (
+        -1 if limits.max_sessions is None else limits.max_sessions,
+        -1 if limits.max_per_hour is None else limits.max_per_hour,
+    )
+
+
+def _parse_usage(answer: list[int | bytes]) -> SessionUsage:
+    total, recent, wait = answer
+    seconds = float(wait)
+    return SessionUsage(total=int(total), last_hour=int(recent), retry_after=inf if seconds < 0 else seconds)
 
 
 async def _eval(client: Redis, script: str, keys: tuple[str, ...], arguments: tuple[str | bytes | int, ...]) -> object:

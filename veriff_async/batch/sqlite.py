@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._storage.sqlite_file import Database, FileGuard, Schema, close_database, connect, database_path
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
 from veriff_async.batch._records import JobState, dump_record, load_record
+from veriff_async.batch._session_limits import HOUR, CreationLog
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import DecodeError, JournalError
 
@@ -29,20 +33,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async.batch._records import JobRecord
+    from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 
 __all__ = ("SqliteJournal",)
 
+_Row: TypeAlias = tuple[str, str, bytes]
+
+# Seconds to wait for another process that holds the file for a moment.
 _BUSY_TIMEOUT: Final = 10.0
-"""Seconds to wait for another process that holds the file for a moment."""
 
+# Records that `iter_records` reads in one transaction.
 _PAGE_SIZE: Final = 256
-"""Records that `iter_records` reads in one transaction."""
 
+# Seconds between two commits: fewer of them, and more records in each.
 _COMMIT_INTERVAL: Final = 0.01
-"""Seconds between two commits: fewer of them, and more records in each."""
 
 _APPLICATION_ID: Final = 0x56665F4A
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = Schema(
     owner="journal",
     application_id=_APPLICATION_ID,
@@ -56,6 +63,12 @@ CREATE TABLE IF NOT EXISTS job (
     record BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS job_state ON job (state, number);
+CREATE TABLE IF NOT EXISTS creation ( -- each creation that a limit of sessions counts
+    job TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    time REAL NOT NULL, -- seconds since 1970
+    PRIMARY KEY (job, number)
+) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 COMMIT;
@@ -100,7 +113,8 @@ class SqliteJournal:
         file = database_path(path, owner="journal", memory="MemoryJournal")
         # A failed thread is not replaced: the claims on the file ended with it, and another run may have taken them.
         self._group = WorkerGroup(file, {"journal": _JournalFile}, _ERRORS, reopens=False)
-        self._claims: set[str] = set()
+        self._claims: dict[str, int] = {}
+        """The creations in the last record of each claimed job."""
 
     def __repr__(self) -> str:
         """Show whether it is open; a path may hold the name of a person."""
@@ -132,25 +146,46 @@ class SqliteJournal:
         if job_id in self._claims:
             self._group.check_open()
             raise claimed_error(job_id)
-        self._claims.add(job_id)  # before anything is awaited, so that no other task takes it in between
+        self._claims[job_id] = 0  # before anything is awaited, so that no other task takes it in between
         try:
-            return await self._group.run(lambda file: file.claim(job_id))
+            record = await self._group.run(lambda file: file.claim(job_id))
         except BaseException:
-            self._claims.discard(job_id)
+            self._claims.pop(job_id, None)
             raise
+        if record is not None:
+            self._claims[job_id] = record.creations
+        return record
 
     async def release(self, job_id: str) -> None:
         """Give a claim back; see `Journal.release`."""
         require_asyncio()
-        self._claims.discard(job_id)
+        self._claims.pop(job_id, None)
 
     async def write(self, record: JobRecord) -> None:
         """Put a record on the disk; see `Journal.write`."""
+        row, before = self._to_row(record)
+        self._claims[record.job_id] = record.creations
+        await self._group.run(lambda file: file.put(row, before, record.creations), writes=True)
+
+    async def reserve(self, record: JobRecord, limits: SessionLimits) -> SessionUsage:
+        """Put a record on the disk if the limits permit it; see `Journal.reserve`."""
+        row, before = self._to_row(record)
+        usage = await self._group.run(lambda file: file.reserve(row, before, record.creations, limits), writes=True)
+        if not usage.retry_after:
+            self._claims[record.job_id] = record.creations
+        return usage
+
+    async def session_usage(self, limits: SessionLimits) -> SessionUsage:
+        """Count sessions; see `Journal.session_usage`."""
+        return await self._group.run(lambda file: file.session_usage(limits))
+
+    def _to_row(self, record: JobRecord) -> tuple[_Row, int]:
+        """Return the row of a claimed job, and how many creations its last record has."""
         self._group.check_open()
-        if record.job_id not in self._claims:
+        before = self._claims.get(record.job_id)
+        if before is None:
             raise claimed_error(record.job_id)
-        row = (record.job_id, record.state.value, dump_record(record))
-        await self._group.run(lambda file: file.put(row), writes=True)
+        return (record.job_id, record.state.value, dump_record(record)), before
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return the record of a job; see `Journal.read`."""
@@ -180,7 +215,9 @@ class _JournalFile(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path, _SCHEMA, timeout=_BUSY_TIMEOUT)
         self._lock: sqlite3.Connection | None = None
-        self._rows: dict[str, tuple[str, str, bytes]] = {}
+        self._rows: dict[str, _Row] = {}
+        self._changes: list[tuple[str, int, int, float]] = []
+        self._log: CreationLog | None = None
 
     @property
     def commit_interval(self) -> float:
@@ -198,6 +235,10 @@ class _JournalFile(Database):
     def rollback(self) -> None:
         """Drop the records that were not written."""
         self._rows.clear()
+        self._changes.clear()
+        self._log = None
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file, and then release the lock: the next run finds the file complete."""
@@ -215,15 +256,49 @@ class _JournalFile(Database):
             lock_path = self._path.with_name(f"{self._path.name}-run")
             self._lock = _lock(lock_path)
             self._guards.append(FileGuard(lock_path, has_log=False))
+            self._log = None  # another process may have written since
         return self.get(job_id)
 
-    def put(self, row: tuple[str, str, bytes]) -> None:
-        """Insert or replace a record with the next commit: its job, its state, and its JSON."""
+    def put(self, row: _Row, before: int, after: int) -> None:
+        """Insert or replace a record with the next commit: its job, its state, its JSON, and its creations."""
         self._rows[row[0]] = row
+        if before != after:
+            change = (row[0], before, after, time.time())
+            self._changes.append(change)
+            if self._log is not None:
+                self._log.change(*change)
+
+    def reserve(self, row: _Row, before: int, after: int, limits: SessionLimits) -> SessionUsage:
+        """Put a record unless the limits forbid its creation."""
+        usage = self.session_usage(limits)
+        if usage.retry_after:
+            return usage
+        self.put(row, before, after)
+        return evolve(self.session_usage(limits), retry_after=0.0)
+
+    def session_usage(self, limits: SessionLimits) -> SessionUsage:
+        """Return the usage, from memory if no other process may write."""
+        now = time.time()
+        if self._log is None or self._lock is None:
+            self._write_rows()
+            if self._lock is not None:  # times of a clock that was set back since: their hour begins now, once
+                self._db.execute("UPDATE creation SET time = ? WHERE time > ?", (now, now))
+            (total,) = self._db.execute("SELECT count(*) FROM creation").fetchone()
+            recent = self._db.execute("SELECT * FROM creation WHERE time > ? ORDER BY time", (now - HOUR,)).fetchall()
+            self._log = CreationLog(total - len(recent))
+            for job_id, number, moment in recent:
+                self._log.change(job_id, number, number + 1, moment)
+        return self._log.usage(limits, now)
 
     def _write_rows(self) -> None:
         # One statement instead of one for each record: Python's lock is given back for each of them, and the event loop
         # does not return it soon.
+        if self._changes:
+            self._db.execute("BEGIN IMMEDIATE")
+            for job_id, before, after, moment in self._changes:
+                added = [(job_id, number, moment) for number in range(before, after)]
+                self._db.executemany("INSERT OR IGNORE INTO creation VALUES (?, ?, ?)", added)
+                self._db.execute("DELETE FROM creation WHERE job = ? AND number >= ?", (job_id, after))
         if self._rows:
             self._db.execute(
                 f"INSERT INTO job (id, state, record) VALUES {', '.join(['(?, ?, ?)'] * len(self._rows))} "  # noqa: S608
@@ -231,6 +306,9 @@ class _JournalFile(Database):
                 [value for row in self._rows.values() for value in row],
             )
             self._rows.clear()
+        if self._changes:
+            self._db.execute("COMMIT")
+            self._changes.clear()
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the record of a job.

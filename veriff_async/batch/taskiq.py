@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
+from veriff_async._logging import log_fields
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error
 from veriff_async.batch._api import attempt_one, collect_many, record_failure
 from veriff_async.batch._records import JobState
@@ -50,8 +51,8 @@ _LOGGER: Final = getLogger("veriff_async.batch")
 # Seconds that a worker holds a message during an outage, so that it does not reject the whole queue.
 _MAX_OUTAGE: Final = 30.0
 
+# Default argument that taskiq replaces by the message's context.
 _CONTEXT: Final[Context] = cast("Context", TaskiqDepends())
-"""Default argument that taskiq replaces by the message's context."""
 
 
 @frozen
@@ -87,6 +88,9 @@ class BatchTasks:
             its own `verify` message instead, and the other jobs continue.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
+        max_sessions: See `verify_many`; `None` for any number. A job that it leaves without a session stays
+            with the broker, which delivers it again.
+        max_per_hour: See `verify_many`; `None` for any number. Likewise.
         name: Prefix of the names of the tasks.
 
     Attributes:
@@ -122,6 +126,8 @@ class BatchTasks:
         on_result: Callable[[JobResult], Awaitable[None]] | None = None,
         on_unknown: OnUnknown = "hold",
         retry_failed: bool = False,
+        max_sessions: int | None = None,
+        max_per_hour: int | None = None,
         name: str = "veriff",
     ) -> None:
         """Register the tasks; the client and the journal are opened later."""
@@ -131,6 +137,8 @@ class BatchTasks:
         self._on_result = on_result
         self._on_unknown: OnUnknown = on_unknown
         self._retry_failed = retry_failed
+        self._max_sessions = max_sessions
+        self._max_per_hour = max_per_hour
         self._worker: _WorkerState | None = None
         self._open = AsyncExitStack()
         broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, self._start)
@@ -184,7 +192,9 @@ class BatchTasks:
         if result.error is not None and _may_pass(result.error):
             raise _redeliver(context, result.error) from None
         if result.error is not None:
-            _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.state, type(result.error).__name__)
+            name = type(result.error).__name__
+            fields = log_fields(job_id=job_id, job_state=str(result.state), error=name, session_id=result.session_id)
+            _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.state, name, extra=fields)
         summary = _summarize(result)
         if self._on_result is not None:
             # Before the acknowledgement: after a crash in between, the message comes again and no result is missed.
@@ -205,6 +215,8 @@ class BatchTasks:
             journal=worker.journal,
             on_unknown=self._on_unknown,
             retry_failed=self._retry_failed,
+            max_sessions=self._max_sessions,
+            max_per_hour=self._max_per_hour,
             wait=wait,
             max_outage=_MAX_OUTAGE,
         )
@@ -235,6 +247,7 @@ class BatchTasks:
                 "on_result of job %s failed with %s; a verify message calls it again.",
                 result.job_id,
                 type(error).__name__,
+                extra=log_fields(job_id=result.job_id, error=type(error).__name__),
             )
             await self.verify.kiq(result.job_id)
 
@@ -251,7 +264,9 @@ def _redeliver(context: Context, error: VeriffError) -> Exception:
         return error
     # taskiq stores no result for NoResultError, so a caller that waits gets the result of a later delivery.
     task = context.message.task_name
-    _LOGGER.warning("%s is not acknowledged because of %s, so that it is delivered again.", task, type(error).__name__)
+    name = type(error).__name__
+    fields = log_fields(task=task, error=name)
+    _LOGGER.warning("%s is not acknowledged because of %s, so that it is delivered again.", task, name, extra=fields)
     return NoResultError()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from veriff_async._protocol.webhook import dump_event as dump_event, load_event as load_event
     from veriff_async.config import Retention as Retention
-    from veriff_async.inbox._protocol import Inbox as Inbox
+    from veriff_async.inbox._protocol import Inbox as Inbox, SubmissionInbox as SubmissionInbox
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
     from veriff_async.inbox.sqlite import SqliteInbox as SqliteInbox
@@ -32,7 +32,7 @@ else:
             "_protocol.session_state": "apply_event dump_state load_state",
             "_protocol.webhook": "dump_event load_event",
             "config": "Retention",
-            "inbox._protocol": "Inbox",
+            "inbox._protocol": "Inbox SubmissionInbox",
             "inbox.memory": "MemoryInbox",
             "inbox.redis": "RedisInbox",
             "inbox.sqlite": "SqliteInbox",

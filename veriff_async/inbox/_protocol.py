@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult, SessionState
 
-__all__ = ("Inbox",)
+__all__ = ("Inbox", "SubmissionInbox")
 
 
 @runtime_checkable
@@ -68,4 +68,28 @@ class Inbox(Protocol):
 
     async def aclose(self) -> None:
         """Release connections, threads and files, and end the subscriptions; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class SubmissionInbox(Inbox, Protocol):
+    """An inbox that also keeps by whom a session was submitted, so that traces continue in other processes.
+
+    The method is optional: without it, an inbox does everything else. Only clients and receivers that export traces or
+    metrics use it.
+    """
+
+    async def save_submission(self, session_id: str, submission: str) -> None:
+        """Store a text for a session, instead of an earlier one, and return it later as `SessionState.submission`.
+
+        It changes neither the state nor the events of the session, wakes no subscriber, and is deleted with them. A
+        session without events has no state, so the text is returned after its first event.
+
+        Args:
+            session_id: The session, which may be new to the inbox.
+            submission: The text: the time of the submission and its trace, without personal data.
+
+        Raises:
+            InboxError: It may not have been stored.
+        """
         ...

@@ -20,15 +20,7 @@ _MAX_BACKLOG: Final = 10_000
 
 @define(eq=False)
 class _Subscriber:
-    """One subscription.
-
-    Attributes:
-        loop: The event loop that reads it.
-        wake: Set when there is something to read.
-        backlog: Changes that were not read yet.
-        is_waking: Whether `wake` is about to be set.
-        error: Raised after the last change.
-    """
+    """One subscription."""
 
     loop: asyncio.AbstractEventLoop
     wake: asyncio.Event

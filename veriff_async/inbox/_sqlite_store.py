@@ -15,6 +15,9 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
+from veriff_async._logging import log_fields
 from veriff_async._protocol.inbox_clock import InboxClock
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
@@ -54,10 +57,12 @@ _IDLE_LOOKS: Final = 100
 
 _DAY: Final = 86_400.0
 
+# Seconds by which the time must have advanced before it is written again.
 _CLOCK_STEP: Final = 60.0
-"""Seconds by which the time must have advanced before it is written again."""
 
-_VERSION: Final = 2
+_SUBMISSION: Final = "(SELECT text FROM submission WHERE submission.session = session.id)"
+
+_VERSION: Final = 3
 _SCHEMA: Final = Schema(
     owner="inbox",
     application_id=0,
@@ -87,6 +92,10 @@ CREATE TABLE IF NOT EXISTS clock (
     trusted REAL NOT NULL, -- see veriff_async/_protocol/inbox_clock.py
     suspect REAL
 );
+CREATE TABLE IF NOT EXISTS submission (
+    session BLOB PRIMARY KEY, -- a session with a row of its own
+    text BLOB NOT NULL
+) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """,
@@ -140,7 +149,7 @@ class SqliteEventStore(Database):
         """
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would blame the file
         session, key, now = _encode(event.session_id or ""), _encode(event.dedup_key), self._time
-        before, events = self._get_session(session)
+        before, events, submission = self._get_session(session)
         # The key finds a repetition although other events came in between; a deleted event counts as new again.
         existing = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
         state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
@@ -155,7 +164,20 @@ class SqliteEventStore(Database):
         )
         if existing is None and events >= self._retention.max_events_per_session:
             self._delete_first_event(session)
+        if state is not None and submission is not None:
+            state = evolve(state, submission=submission)
         return RecordResult(event=event, state=state, ignored=ignored)
+
+    def save_submission(self, session_id: str, text: str) -> None:
+        """Store a text for a session, inside a transaction."""
+        session = _encode(session_id)
+        self._get_session(session)  # deletes it if it has expired: its old state must not become visible again
+        self._db.execute(
+            "INSERT INTO session (id, state, changed, events, touched) VALUES (?, NULL, 0, 0, ?) "
+            "ON CONFLICT DO UPDATE SET touched = excluded.touched",
+            (session, self._time),
+        )
+        self._db.execute("INSERT OR REPLACE INTO submission (session, text) VALUES (?, ?)", (session, _encode(text)))
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
         """Return the states of those sessions that have one.
@@ -167,10 +189,13 @@ class SqliteEventStore(Database):
         states: dict[str, SessionState] = {}
         for chunk in _chunks([_encode(session_id) for session_id in session_ids]):
             marks = ",".join("?" * len(chunk))
-            query = f"SELECT state FROM session WHERE state NOT NULL AND touched > ? AND id IN ({marks})"  # noqa: S608  marks
-            for (text,) in self._db.execute(query, (oldest, *chunk)):
+            columns = f"state, touched, {_SUBMISSION}"
+            query = f"SELECT {columns} FROM session WHERE state NOT NULL AND touched > ? AND id IN ({marks})"  # noqa: S608  marks
+            for text, touched, submission in self._db.execute(query, (oldest, *chunk)):
                 state = _load_state(text)
-                states[state.session_id] = state
+                states[state.session_id] = evolve(
+                    state, submission=_decode_or_none(submission), recorded_at=float(touched)
+                )
         return states
 
     def events(self, session_id: str | None) -> tuple[WebhookEvent, ...]:
@@ -198,16 +223,18 @@ class SqliteEventStore(Database):
         number: int = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()[0]
         return number
 
-    def _get_session(self, session: bytes) -> tuple[SessionState | None, int]:
-        row = self._db.execute("SELECT state, events, touched FROM session WHERE id = ?", (session,)).fetchone()
+    def _get_session(self, session: bytes) -> tuple[SessionState | None, int, str | None]:
+        """Return the state of a session, the number of its events, and its submission."""
+        query = f"SELECT state, events, touched, {_SUBMISSION} FROM session WHERE id = ?"  # noqa: S608  a fixed text
+        row = self._db.execute(query, (session,)).fetchone()
         if row is None:
-            return None, 0
-        text, events, touched = row
+            return None, 0, None
+        text, events, touched, submission = row
         # Expired, although no record has deleted it yet: its old state must not decide about a new event.
         if touched <= self._reference_time - self._retention.max_age:
             self._delete([session])
-            return None, 0
-        return None if text is None else _load_state(text), events
+            return None, 0, None
+        return None if text is None else _load_state(text), events, _decode_or_none(submission)
 
     def _delete_old(self) -> None:
         oldest = self._reference_time - self._retention.max_age
@@ -232,6 +259,7 @@ class SqliteEventStore(Database):
         self._is_stale |= bool(sessions)
         for session in sessions:
             self._db.execute("DELETE FROM event WHERE session = ?", (session,))
+            self._db.execute("DELETE FROM submission WHERE session = ?", (session,))
             self._db.execute("DELETE FROM session WHERE id = ?", (session,))
 
     def _delete_first_event(self, session: bytes) -> None:
@@ -260,10 +288,11 @@ class SqliteEventStore(Database):
             return
         self._has_warned = True
         _LOG.warning(
-            "the clock of this process is %.0f days %s the last record in the inbox: it deletes no session until it "
-            "has advanced by a day; check the clock, unless nothing was recorded for so long",
+            "The clock of this process is %.0f days %s the last record in the inbox: it deletes no session until it "
+            "has advanced by a day; check the clock, unless nothing was recorded for so long.",
             abs(ahead) / _DAY,
             "after" if ahead > 0 else "before",
+            extra=log_fields(days=ahead / _DAY),
         )
 
     def _load_clock(self) -> InboxClock | None:
@@ -446,6 +475,10 @@ def _encode(text: str) -> bytes:
 
 def _decode(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass")
+
+
+def _decode_or_none(stored: object) -> str | None:
+    return _decode(stored) if isinstance(stored, bytes) else None
 
 
 def _load_state(text: object) -> SessionState:

@@ -8,10 +8,10 @@ from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids, check_submission
 from veriff_async._protocol.json.decode import decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.session_state import apply_event
@@ -37,8 +37,8 @@ __all__ = ("MemoryInbox",)
 _IN_MEMORY: Final = Retention(max_sessions=100_000)
 
 
+# A state: session, status, attempts, the JSON of its decision, the decision's source, and the undecided attempts.
 _State: TypeAlias = tuple[str, Status, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
-"""A state: session, status, attempts, the JSON of its decision, the decision's source, and the undecided attempts."""
 
 
 @define
@@ -52,12 +52,16 @@ class _SessionLog:
         has_keys: Whether some events are found by whole keys.
         state: The state, if an event has set one.
         touched: The time of the last event.
+        recorded_at: The time of day of the last event.
+        submission: See `SubmissionInbox.save_submission`.
     """
 
     events: dict[object, tuple[str, bytes]] = field(factory=dict[object, "tuple[str, bytes]"])
     has_keys: bool = False
     state: _State | None = None
     touched: float = 0.0
+    recorded_at: float | None = None
+    submission: str | None = None
 
     def choose_key(self, event: WebhookEvent, body: bytes) -> object | None:
         """Return the key for a new event, or ``None`` for one that was recorded before."""
@@ -149,17 +153,33 @@ class MemoryInbox:
         """Return the states of sessions; see `Inbox.get_states`."""
         require_asyncio()
         wanted = check_session_ids(session_ids)
-        stored: list[_State] = []
+        stored: list[tuple[_State, str | None, float | None]] = []
         with self._lock:
             self._delete_old(self._now())
             for session_id in wanted:
                 log = self._logs.get(session_id)
                 if log is not None and log.state is not None:
-                    stored.append(log.state)
+                    stored.append((log.state, log.submission, log.recorded_at))
         states: dict[str, SessionState] = {}
-        for state in stored:  # decoded after the lock was released, which other threads may wait for
-            states[state[0]] = _load_state(state)
+        for stored_state in stored:  # decoded after the lock was released, which other threads may wait for
+            state = _load_state(*stored_state)
+            states[state.session_id] = state
         return states
+
+    async def save_submission(self, session_id: str, submission: str) -> None:
+        """Store a text for a session; see `SubmissionInbox.save_submission`."""
+        require_asyncio()
+        check_submission(session_id, submission)
+        with self._lock:
+            now = self._now()
+            self._delete_old(now)
+            log = self._logs.get(session_id)
+            if log is None:
+                log = _SessionLog()
+                self._add(session_id, log, now)
+            else:
+                self._logs.move_to_end(session_id)
+            log.touched, log.submission = now, submission
 
     def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
@@ -194,25 +214,31 @@ class MemoryInbox:
         is_new = log is None
         if log is None:
             log = _SessionLog()
-        before = None if log.state is None else _load_state(log.state)
+        before = None if log.state is None else _load_state(log.state, log.submission)
         key = log.choose_key(event, body)
-        after, ignored = apply_event(before, event, source, is_duplicate=key is None, recorded_at=self._wall_clock())
+        recorded_at = self._wall_clock()
+        after, ignored = apply_event(before, event, source, is_duplicate=key is None, recorded_at=recorded_at)
         is_changed = after is not before
         state = log.state if after is None or not is_changed else _dump_state(after, event, body)
         # All steps that can fail are done: an error must leave neither an event without its state nor an empty session.
         if is_new:
-            self._oldest = min(self._oldest, now)
-            self._logs[session_id] = log
-            if len(self._logs) > self._retention.max_sessions:
-                self._logs.popitem(last=False)
+            self._add(session_id, log, now)
         else:
             self._logs.move_to_end(session_id)
-        log.touched, log.state = now, state
+        log.touched, log.state, log.recorded_at = now, state, recorded_at
         if key is not None:
             log.events[key] = event.kind, body
             if len(log.events) > self._retention.max_events_per_session:
                 del log.events[next(iter(log.events))]
+        if after is not None and after.submission is not log.submission:  # the state is new
+            after = evolve(after, submission=log.submission)
         return RecordResult(event=event, state=after, ignored=ignored), is_changed
+
+    def _add(self, session_id: str | None, log: _SessionLog, now: float) -> None:
+        self._logs[session_id] = log
+        self._oldest = min(self._oldest, now)
+        if len(self._logs) > self._retention.max_sessions:
+            self._logs.popitem(last=False)
 
     def _delete_old(self, now: float) -> None:
         oldest = now - self._retention.max_age
@@ -236,7 +262,7 @@ def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State
     return state.session_id, state.status, state.attempts, text, state.source, state.open_attempts
 
 
-def _load_state(state: _State) -> SessionState:
+def _load_state(state: _State, submission: str | None, recorded_at: float | None = None) -> SessionState:
     # Decoded for each reader, so that no two callers share a mutable object.
     session_id, status, attempts, text, source, open_attempts = state
     decision = None if text is None else decode_model(Decision, load_object(text))
@@ -247,4 +273,6 @@ def _load_state(state: _State) -> SessionState:
         decision=decision,
         source=source,
         open_attempts=open_attempts,
+        submission=submission,
+        recorded_at=recorded_at,
     )

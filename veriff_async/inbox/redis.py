@@ -4,9 +4,12 @@ Everything about a session is in one hash, so that one ``WATCH`` guards it and o
 hold a sorted set of the sessions by the time of their last event, and a short stream of the sessions that have changed.
 
 A record is an optimistic transaction: watch the session, read it, apply the event, and write everything in one
-``MULTI``; if another client has changed the session in between, start again. When the connection breaks after
-``EXEC`` was sent, nothing shows whether the transaction was applied. So each call of `record` writes a random token
-with its event, and asks for it afterwards: an event that has the token was stored by this very call, and counts as new.
+``MULTI``; if another process has changed the session in between, start again. The records of one session in one
+process wait for each other, since of n transactions that watch one key all but one start again, which costs n² of them.
+
+When the connection breaks after ``EXEC`` was sent, nothing shows whether the transaction was applied. So each call of
+`record` writes a random token with its event, and asks for it afterwards: an event that has the token was stored by
+this very call, and counts as new.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import secrets
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
+from weakref import WeakValueDictionary
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
-from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids, check_submission
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.redis import RedisConnections, ResponseError, transaction
@@ -51,17 +55,17 @@ _BLOCK_SECONDS: Final = 5.0
 # Changes, at least, that the stream keeps; a subscriber that is further behind reads all states again.
 _STREAM_LENGTH: Final = 10_000
 
+# Changes that are read, and sessions that are deleted, in one round trip.
 _BATCH_SIZE: Final = 100
-"""Changes that are read, and sessions that are deleted, in one round trip."""
 
+# Seconds before a subscription whose connection broke tries again; after the last one it fails.
 _RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
-"""Seconds before a subscription whose connection broke tries again; after the last one it fails."""
 
+# Seconds in which a record whose response was lost asks the server whether it was stored.
 _CONFIRM_SECONDS: Final = 30.0
-"""Seconds in which a record whose response was lost asks the server whether it was stored."""
 
+# Records without a response that are remembered until Veriff sends their webhooks again.
 _MAX_UNCONFIRMED: Final = 1_000
-"""Records without a response that are remembered until Veriff sends their webhooks again."""
 
 _READ_SCRIPT: Final = """
 local time = redis.call('TIME')
@@ -84,6 +88,11 @@ class _RecordCall:
 
 def _member(session_id: str | None) -> str:
     return "none" if session_id is None else f"session:{session_id}"
+
+
+def _with_submission(state: SessionState, submission: bytes | None, recorded_at: float | None = None) -> SessionState:
+    text = None if submission is None else str(submission, "utf-8", "surrogatepass")
+    return evolve(state, submission=text, recorded_at=recorded_at)
 
 
 class RedisInbox:
@@ -147,6 +156,8 @@ class RedisInbox:
         self._now = None if now is None else check_clock(now)
         self._entered = 0
         self._unconfirmed: OrderedDict[str, _RecordCall] = OrderedDict()
+        # A lock is in it for as long as a record holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         """Show the address of the server, and no secrets."""
@@ -226,6 +237,12 @@ class RedisInbox:
         client = self._server.get_client()
         return await self._server.execute(client, self._events(client, session_id))
 
+    async def save_submission(self, session_id: str, submission: str) -> None:
+        """Store a text for a session; see `SubmissionInbox.save_submission`."""
+        check_submission(session_id, submission)
+        client = self._server.get_client()
+        await self._server.execute(client, self._save_submission(client, session_id, submission))
+
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
         position: bytes | None = None
@@ -257,14 +274,15 @@ class RedisInbox:
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
         entry = b"\n".join((event.dedup_key.encode("utf-8", "surrogatepass"), event.kind.encode(), body))
         key, mark = self._key(_member(event.session_id)), f"key:{event.dedup_key}"
+        lock = self._locks.setdefault(key, asyncio.Lock())
         while True:  # until no other client has changed the session in between
-            async with transaction(client) as pipe:
+            async with lock, transaction(client) as pipe:
                 await pipe.watch(key)  # EXEC does nothing if the session changes from here on
-                now, values = await self._read(pipe, key, ["touched", "state", "first", "after", mark])
-                touched, text, first, after, stored_token = values
+                now, values = await self._read(pipe, key, ["touched", "state", "first", "after", mark, "submission"])
+                touched, text, first, after, stored_token, submission = values
                 is_expired = touched is not None and self._is_expired(float(touched), now)
                 if is_expired:
-                    text = first = after = stored_token = None
+                    text = first = after = stored_token = submission = None
                 if stored_token is not None and stored_token == call.token and call.sent is not None:
                     return call.sent, 0
                 call.sent = None
@@ -275,7 +293,8 @@ class RedisInbox:
                 fields, removed = cast("_NewFields", ({}, []))
                 if stored_token is None:
                     fields, removed = await self._new_fields(pipe, key, entry, int(first or 0), int(after or 0))
-                result = RecordResult(event=event, state=state, ignored=ignored)
+                shown = state if state is None or submission is None else _with_submission(state, submission)
+                result = RecordResult(event=event, state=shown, ignored=ignored)
                 if not result.is_duplicate:
                     fields[mark] = call.token
                 pipe.multi()  # type: ignore[no-untyped-call]
@@ -296,6 +315,20 @@ class RedisInbox:
                     call.sent = None
                     raise
                 return result, max(count - self._retention.max_sessions, old)
+
+    async def _save_submission(self, client: Redis, session_id: str, submission: str) -> None:
+        key = self._key(_member(session_id))
+        text = submission.encode("utf-8", "surrogatepass")
+        while True:  # until no other client has changed the session in between
+            async with transaction(client) as pipe:
+                await pipe.watch(key)
+                now, (touched,) = await self._read(pipe, key, ["touched"])
+                pipe.multi()  # type: ignore[no-untyped-call]
+                if touched is not None and self._is_expired(float(touched), now):
+                    pipe.unlink(key)
+                self._touch(pipe, session_id, {"submission": text}, now)
+                await pipe.execute()
+                return
 
     async def _read(self, client: Redis, key: str, names: list[str]) -> tuple[float, list[bytes | None]]:
         """Return the time and fields of a session, in one round trip."""
@@ -356,13 +389,13 @@ class RedisInbox:
             # The server's clock, since the machines of an application may disagree.
             pipe.time()  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
             for session_id in session_ids:
-                pipe.hmget(self._key(_member(session_id)), ["touched", "state"])
+                pipe.hmget(self._key(_member(session_id)), ["touched", "state", "submission"])
             clock, *responses = await pipe.execute()
         now = self._time(*cast("tuple[int, int]", clock))
         return {
-            session_id: load_state(state)
-            for session_id, (touched, state) in zip(
-                session_ids, cast("list[tuple[bytes | None, bytes | None]]", responses), strict=True
+            session_id: _with_submission(load_state(state), submission, float(touched))
+            for session_id, (touched, state, submission) in zip(
+                session_ids, cast("list[tuple[bytes | None, bytes | None, bytes | None]]", responses), strict=True
             )
             if touched and state and not self._is_expired(float(touched), now)
         }
@@ -374,7 +407,9 @@ class RedisInbox:
             clock, fields = cast("tuple[tuple[int, int], dict[bytes, bytes]]", await pipe.execute())
         if not fields or self._is_expired(float(fields[b"touched"]), self._time(*clock)):
             return ()
-        bodies = [fields[b"event:%d" % number] for number in range(int(fields[b"first"]), int(fields[b"after"]))]
+        # A session that was only submitted has no events.
+        first, after = int(fields.get(b"first", 0)), int(fields.get(b"after", 0))
+        bodies = [fields[b"event:%d" % number] for number in range(first, after)]
         parts = [body.rsplit(b"\n", 2) for body in bodies]
         return tuple(load_event(kind.decode(), body) for _, kind, body in parts)
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
-from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids, check_submission
 from veriff_async._storage.sqlite_file import database_path
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
@@ -126,6 +126,11 @@ class SqliteInbox:
         """Return the states of sessions; see `Inbox.get_states`."""
         wanted = check_session_ids(session_ids)
         return await self._group.run(lambda store: store.states(wanted), worker=_READER)
+
+    async def save_submission(self, session_id: str, submission: str) -> None:
+        """Store a text for a session; see `SubmissionInbox.save_submission`."""
+        check_submission(session_id, submission)
+        await self._group.run(lambda store: store.save_submission(session_id, submission), worker=_WRITER, writes=True)
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change in any process; see `Inbox.subscribe`."""

@@ -14,22 +14,21 @@ if TYPE_CHECKING:
         SignatureCause as SignatureCause,
         SignatureExplanation as SignatureExplanation,
     )
+    from veriff_async.statistics import ReceiverStatistics as ReceiverStatistics
     from veriff_async.webhooks._http import WebhookResponse as WebhookResponse
     from veriff_async.webhooks.aiohttp import aiohttp_app as aiohttp_app, aiohttp_handler as aiohttp_handler
     from veriff_async.webhooks.asgi import AsgiWebhooks as AsgiWebhooks, asgi_app as asgi_app
-    from veriff_async.webhooks.receiver import (
-        ReceiverStatistics as ReceiverStatistics,
-        WebhookReceiver as WebhookReceiver,
-    )
+    from veriff_async.webhooks.receiver import WebhookReceiver as WebhookReceiver
 else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
             "_protocol.authenticity": "WebhookVerification",
             "_protocol.signature_diagnosis": "SignatureCause SignatureExplanation",
+            "statistics": "ReceiverStatistics",
             "webhooks._http": "WebhookResponse",
             "webhooks.aiohttp": "aiohttp_app aiohttp_handler",
             "webhooks.asgi": "AsgiWebhooks asgi_app",
-            "webhooks.receiver": "ReceiverStatistics WebhookReceiver",
+            "webhooks.receiver": "WebhookReceiver",
         },
     )

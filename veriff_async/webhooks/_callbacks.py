@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
+from contextlib import nullcontext
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Final
@@ -18,13 +19,17 @@ from typing import TYPE_CHECKING, Final
 from attrs import define
 
 from veriff_async._event_loop import is_being_cancelled
+from veriff_async._logging import log_fields
 from veriff_async._media import blocking_source
+from veriff_async._protocol.arguments import accepts_arguments
+from veriff_async._telemetry.setup import if_live
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
+    from veriff_async._telemetry.webhooks import Context as SpanContext, ReceiverTelemetry
     from veriff_async.models.state import RecordResult
 
 __all__ = ("CallbackCounters", "CallbackQueue", "OnEvent", "check_function")
@@ -34,8 +39,8 @@ _LOG: Final = logging.getLogger(__name__)
 # Calls that may wait for a slow function; further ones are dropped, since memory must not grow without limit.
 _MAX_WAITING: Final = 10_000
 
+# The files whose frames are above the user's function in a traceback.
 _OUR_FILES: Final = (__file__, blocking_source.__file__)
-"""The files whose frames are above the user's function in a traceback."""
 
 if TYPE_CHECKING:
     OnEvent = Callable[[RecordResult], object]
@@ -63,9 +68,10 @@ class CallbackQueue:
         tasks: The set of running tasks, through which the owner can end them.
         counters: Shared by the queues of all event loops.
         context: The context of the calls: the context of one request must not leak into calls for other events.
+        telemetry: Exports a span for each call, if spans are exported.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what all calls share
         self,
         function: OnEvent,
         *,
@@ -73,6 +79,7 @@ class CallbackQueue:
         tasks: set[asyncio.Task[object]],
         counters: CallbackCounters,
         context: Context,
+        telemetry: ReceiverTelemetry | None = None,
     ) -> None:
         """Start with an empty queue."""
         self._function = function
@@ -80,7 +87,8 @@ class CallbackQueue:
         self._tasks = tasks
         self._counters = counters
         self._context = context
-        self._queue: deque[RecordResult] = deque()
+        self._telemetry = telemetry
+        self._queue: deque[tuple[RecordResult, SpanContext | None]] = deque()
         self._dispatcher: asyncio.Task[object] | None = None
         self._has_free_slot = asyncio.Event()
         self._is_closed = False
@@ -95,20 +103,28 @@ class CallbackQueue:
         """Queue a call; needs a running loop."""
         # The event is in the inbox either way, so dropping a call loses no data.
         if self._is_closed or len(self._queue) >= _MAX_WAITING:
-            self._counters.callbacks_dropped += 1
+            self._count_dropped(1)
             reason = "the receiver is closed" if self._is_closed else "it is too slow"
-            _LOG.error("on_event was not called for an event, because %s; the event is recorded", reason)
+            fields = log_fields(cause=reason)
+            _LOG.error("on_event was not called for an event, because %s; the event is recorded.", reason, extra=fields)
             return
-        self._queue.append(result)
+        self._queue.append((result, None if self._telemetry is None else self._telemetry.capture()))
         self._ensure_dispatcher()
 
     def close(self) -> None:
         """Drop the calls that have not started, and all later ones."""
         self._is_closed = True
         if self._queue:
-            self._counters.callbacks_dropped += len(self._queue)
-            _LOG.error("closed before on_event was called for %d events; they are recorded", len(self._queue))
+            count = len(self._queue)
+            self._count_dropped(count)
+            fields = log_fields(count=count)
+            _LOG.error("Closed before on_event was called for %d events; they are recorded.", count, extra=fields)
             self._queue.clear()
+
+    def _count_dropped(self, count: int) -> None:
+        self._counters.callbacks_dropped += count
+        if self._telemetry is not None:
+            self._telemetry.on_dropped(count)
 
     def _ensure_dispatcher(self) -> None:
         if self._dispatcher is None or self._dispatcher.done():
@@ -126,7 +142,7 @@ class CallbackQueue:
         while self._queue:
             if self.running < self._max_running:
                 self.running += 1
-                self._start(self._call(self._queue.popleft()), "veriff on_event").add_done_callback(self._on_call_done)
+                self._start(self._call(*self._queue.popleft()), "veriff on_event").add_done_callback(self._on_call_done)
                 await asyncio.sleep(0)
             else:
                 self._has_free_slot.clear()
@@ -138,16 +154,18 @@ class CallbackQueue:
         if self._queue and not task.cancelled():  # when all are cancelled, the loop is ending
             self._ensure_dispatcher()
 
-    async def _call(self, result: RecordResult) -> None:
+    async def _call(self, result: RecordResult, parent: SpanContext | None) -> None:
+        telemetry = if_live(self._telemetry)
         try:
-            if is_async(self._function):
-                returned = self._function(result)
-            else:
-                # In a daemon thread: one that hangs must not keep the process alive after the server has stopped.
-                work = partial(_call_in_thread, self._function, result)
-                returned = await blocking_source.run_abandonable(work, name="veriff on_event")
-            if inspect.isawaitable(returned):
-                await returned
+            with nullcontext() if telemetry is None else telemetry.callback(result, parent):
+                if is_async(self._function):
+                    returned = self._function(result)
+                else:
+                    # In a daemon thread: one that hangs must not keep the process alive after the server has stopped.
+                    work = partial(_call_in_thread, self._function, result)
+                    returned = await blocking_source.run_abandonable(work, name="veriff on_event")
+                if inspect.isawaitable(returned):
+                    await returned
         except (SystemExit, KeyboardInterrupt):  # on the loop, a signal handler may raise them in any coroutine
             raise
         except _ExitError as error:
@@ -161,7 +179,9 @@ class CallbackQueue:
     def _report(self, error: BaseException) -> None:
         self._counters.failed += 1
         # Neither its text nor the lines of a traceback are logged: they may hold personal data.
-        _LOG.error("on_event failed with %s%s; the event is recorded", type(error).__name__, _locations(error))
+        name = type(error).__name__
+        fields = log_fields(error=name)
+        _LOG.error("on_event failed with %s%s; the event is recorded.", name, _locations(error), extra=fields)
 
 
 def check_function(function: object) -> None:
@@ -182,17 +202,9 @@ def check_function(function: object) -> None:
     if any(map(_is_generator, (function, getattr(function, "__call__", None)))):  # noqa: B004
         msg = "on_event is a generator function, of which nothing runs: leave out its yield."
         raise ConfigurationError(msg)
-    try:
-        expected = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions written in C have none
-        return
-    try:
-        expected.bind(None)
-    except TypeError:
-        problem = ConfigurationError("on_event must take one argument: it is called with a RecordResult alone.")
-    else:
-        return
-    raise problem
+    if not accepts_arguments(function, 1):
+        msg = "on_event must take one argument: it is called with a RecordResult alone."
+        raise ConfigurationError(msg)
 
 
 def _is_generator(function: object) -> bool:

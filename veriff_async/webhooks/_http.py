@@ -14,7 +14,7 @@ from attrs import frozen
 
 from veriff_async._protocol.arguments import check_text
 from veriff_async._protocol.request_arguments import header_items, header_text
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,7 @@ __all__ = (
     "NOT_JSON",
     "NOT_POST",
     "NOT_RECORDED",
+    "REASONS",
     "RECORDED",
     "STATUSES",
     "TOO_LARGE",
@@ -74,7 +75,19 @@ NOT_RECORDED: Final = WebhookResponse(503, b"The webhook could not be recorded: 
 STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
 """Every status that a receiver responds with; the 404 is the adapters'."""
 
+REASONS: Final = {
+    400: "incomplete",
+    403: "not_allowed",
+    405: "not_post",
+    408: "too_slow",
+    413: "too_large",
+    415: "not_json",
+}
+"""Why a request was refused before its signature was checked, by the status of the response."""
 
+
+# Characters that need no care when they are read as a number.
+_LONG: Final = 16
 _BODY_HEADERS: Final = frozenset({"content-type", "content-encoding", "content-length"})
 
 
@@ -106,12 +119,14 @@ def check_path(path: object) -> str:
     return text
 
 
-def refuse_head(method: str, headers: Mapping[str, str], max_body: int) -> WebhookResponse | None:
+def refuse_head(method: object, headers: Mapping[str, str], max_body: int) -> WebhookResponse | None:
     """Return the refusal of a request before its body is read, or ``None`` if it may be a webhook.
 
     Raises:
-        InvalidArgumentError: The headers are not a mapping of str to str.
+        InvalidArgumentError: The method is not a str, or the headers are not a mapping of str to str.
     """
+    if not isinstance(method, str):
+        check_text("method", method, error=InvalidArgumentError)
     if method != "POST":
         return NOT_POST
     content_type = encoding = length = ""
@@ -145,6 +160,8 @@ def is_longer(content_length: str | None, limit: int) -> bool:
     text = (content_length or "").strip()
     if not (text.isascii() and text.isdigit()):
         return False
+    if len(text) < _LONG:
+        return int(text) > limit
     digits, limit_digits = text.lstrip("0"), str(limit)
     # Compared as str: converting a number of a million digits would take seconds.
     return (len(digits), digits) > (len(limit_digits), limit_digits)

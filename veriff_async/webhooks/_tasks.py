@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from veriff_async._logging import log_fields
 from veriff_async.errors import InboxError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class LoopTasks:
         self.callbacks = callbacks
         self.is_closed: bool = is_closed
         self._tasks = tasks
-        self._recording = 0
+        self.recording: int = 0
+        """Requests that wait for the inbox."""
         # Records whose request has its response already, the oldest first.
         self._overdue: dict[asyncio.Task[RecordResult | InboxError], None] = {}
         self._has_warned = False
@@ -61,11 +63,11 @@ class LoopTasks:
             InboxError: The inbox failed, is busy, or was slower than `timeout`.
         """
         # Waiting requests hold their bodies: beyond this limit 503 is better, since Veriff sends them again.
-        if self._recording >= _MAX_RECORDS:
+        if self.recording >= _MAX_RECORDS:
             recording.close()
-            msg = f"The inbox is busy with {self._recording} events already: check why it is slow."
+            msg = f"The inbox is busy with {self.recording} events already: check why it is slow."
             raise InboxError(msg)
-        self._recording += 1
+        self.recording += 1
         task = asyncio.create_task(recording, name="veriff record")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -73,7 +75,7 @@ class LoopTasks:
             # `wait` and not `wait_for`, which would cancel the record at the timeout.
             done, _ = await asyncio.wait({task}, timeout=timeout)
         finally:
-            self._recording -= 1
+            self.recording -= 1
             if not task.done():
                 self._track_overdue(task)
         if not done:
@@ -98,7 +100,9 @@ class LoopTasks:
                 while running := self._tasks - own:
                     await asyncio.wait(running)
         except TimeoutError:
-            _LOG.warning("closed while %d records or calls of on_event were running", len(self._tasks - own))
+            count = len(self._tasks - own)
+            fields = log_fields(count=count)
+            _LOG.warning("Closed while %d records or calls of on_event were running.", count, extra=fields)
         finally:
             self.drop_callbacks()
             unfinished = self._tasks - own
@@ -121,7 +125,9 @@ class LoopTasks:
             oldest.cancel()
             if not self._has_warned:
                 self._has_warned = True
-                _LOG.error("the inbox does not finish its records: cancelling the oldest of %d", _MAX_RECORDS + 1)
+                count = _MAX_RECORDS + 1
+                fields = log_fields(count=count)
+                _LOG.error("The inbox does not finish its records: the oldest of %d is cancelled.", count, extra=fields)
 
     def _on_overdue_done(self, task: asyncio.Task[RecordResult | InboxError]) -> None:
         self._overdue.pop(task, None)

@@ -15,19 +15,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing, nullcontext
 from contextvars import copy_context
+from datetime import UTC, datetime
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Self, cast
+from time import time
+from typing import TYPE_CHECKING, Final, Literal, Self, cast
 
-from attrs import frozen
+from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_number, check_text, type_name
+from veriff_async._logging import log_fields, show_log
+from veriff_async._protocol.arguments import check_number, type_name
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
+from veriff_async._protocol.validation import is_id
 from veriff_async._protocol.webhook import parse_webhook
+from veriff_async._telemetry.setup import check_telemetry, open_instrumentation
 from veriff_async.errors import (
     ConfigurationError,
     InboxError,
@@ -36,52 +42,50 @@ from veriff_async.errors import (
     WebhookPayloadError,
 )
 from veriff_async.inbox.memory import MemoryInbox
-from veriff_async.models.events import DecisionEvent, SessionEvent
+from veriff_async.models.events import DecisionEvent, SessionEvent, event_time
+from veriff_async.statistics import ReceiverStatistics
 from veriff_async.webhooks import _http
 from veriff_async.webhooks._allowed_networks import parse_networks
 from veriff_async.webhooks._callbacks import CallbackCounters, CallbackQueue, check_function
 from veriff_async.webhooks._tasks import LoopTasks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Coroutine, Mapping
     from types import TracebackType
 
+    from veriff_async._telemetry.webhooks import Receipt, ReceiverTelemetry
     from veriff_async.credentials import Credentials
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult
+    from veriff_async.telemetry import Telemetry
     from veriff_async.webhooks._allowed_networks import Network
     from veriff_async.webhooks._callbacks import OnEvent
     from veriff_async.webhooks._http import WebhookResponse
 
-__all__ = ("ReceiverStatistics", "WebhookReceiver")
+__all__ = ("WebhookReceiver",)
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-@frozen(kw_only=True)
-class ReceiverStatistics:
-    """Counters of a receiver, over all event loops.
+@define
+class _Counters:
+    """Totals over all event loops.
 
     Attributes:
-        recorded: Webhooks that were recorded, duplicates included.
-        duplicates: Of these, those that had been recorded before.
-        refused: Requests that were not webhooks of Veriff for this integration, or too large, too slow or unreadable.
-        record_failures: Webhooks that were answered 503, so that Veriff sends them again.
-        failed: Calls of `on_event` that raised.
-        callbacks_dropped: Calls of `on_event` that were not made: it was too far behind, or the receiver was closed.
-        running: Calls of `on_event` that are running.
-        waiting: Calls of `on_event` that have not started.
+        refused: Requests by the reason of their refusal.
+        last_recorded: When the last webhook was recorded, in seconds since 1970.
+        last_times: The time that the last new webhook states, and when it was recorded.
     """
 
-    recorded: int
-    duplicates: int
-    refused: int
-    record_failures: int
-    failed: int
-    callbacks_dropped: int
-    running: int
-    waiting: int
+    recorded: int = 0
+    duplicates: int = 0
+    ignored: int = 0
+    refused: Counter[str] = field(factory=Counter[str])
+    record_failures: int = 0
+    bytes_received: int = 0
+    last_recorded: float | None = None
+    last_times: tuple[datetime, float] | None = None
 
 
 class _BodyRefusedError(Exception):
@@ -122,6 +126,7 @@ class WebhookReceiver:
         trusted_proxies: Networks of your own proxies. Only for a connection from one of them is the sender read from
             ``X-Forwarded-For``, from its end. Leave it empty if your server already does that (uvicorn's
             ``--forwarded-allow-ips``).
+        telemetry: Where traces and metrics go; by default, to the global providers. See `VeriffClient`.
 
     Raises:
         ConfigurationError: An option cannot work.
@@ -147,12 +152,15 @@ class WebhookReceiver:
         max_running: int = 16,
         allowed_networks: Collection[Network] | None = None,
         trusted_proxies: Collection[Network] = (),
+        telemetry: Telemetry | Literal[False] | None = None,
     ) -> None:
         """Check the options; nothing is opened."""
+        check_telemetry(telemetry)
         _check_positive(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
         _check_integers(max_body=max_body, max_running=max_running)
         _check_inbox(inbox)
         check_function(on_event)
+        show_log()
         self._credentials = check_credentials(credentials)
         self._networks = parse_networks(allowed_networks, trusted_proxies)
         self._inbox = inbox
@@ -164,10 +172,18 @@ class WebhookReceiver:
         self._max_running = max_running
         # Calls of `on_event` run in the context of the program, not in that of the request that caused them.
         self._context = copy_context()
-        self._counters = CallbackCounters()
+        self._counters = _Counters()
+        self._callback_counters = CallbackCounters()
         self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}
         self._is_closed = False
-        self._recorded = self._duplicates = self._refused = self._record_failures = 0
+        instrumentation = open_instrumentation(telemetry)
+        self._telemetry: ReceiverTelemetry | None = None
+        if instrumentation is not None:
+            # Imported here: it imports OpenTelemetry.
+            from veriff_async._telemetry.webhooks import ReceiverTelemetry
+
+            self._telemetry = ReceiverTelemetry(instrumentation)
+            instrumentation.instruments.add_source(self._observe)
         # The decoders of the usual events are compiled now and not during the first webhook.
         warm_up(DecisionEvent, SessionEvent)
 
@@ -187,7 +203,7 @@ class WebhookReceiver:
     def __repr__(self) -> str:
         """Show how much was recorded, and no secrets."""
         is_closed = self._is_closed and all(tasks.is_closed for tasks in tuple(self._tasks_by_loop.values()))
-        return f"<WebhookReceiver{' closed' if is_closed else ''}, {self._recorded} recorded>"
+        return f"<WebhookReceiver{' closed' if is_closed else ''}, {self._counters.recorded} recorded>"
 
     async def __aenter__(self) -> Self:
         """Open the receiver, also after it was closed."""
@@ -203,16 +219,25 @@ class WebhookReceiver:
 
     def statistics(self) -> ReceiverStatistics:
         """Return the counters of this receiver, over all event loops."""
-        queues = [tasks.callbacks for tasks in tuple(self._tasks_by_loop.values()) if tasks.callbacks is not None]
+        counters, callbacks, loops = self._counters, self._callback_counters, tuple(self._tasks_by_loop.values())
+        queues = [tasks.callbacks for tasks in loops if tasks.callbacks is not None]
+        refused = dict(counters.refused)
+        last, times = counters.last_recorded, counters.last_times
         return ReceiverStatistics(
-            recorded=self._recorded,
-            duplicates=self._duplicates,
-            refused=self._refused,
-            record_failures=self._record_failures,
-            failed=self._counters.failed,
-            callbacks_dropped=self._counters.callbacks_dropped,
-            running=sum(queue.running for queue in queues),
-            waiting=sum(queue.waiting for queue in queues),
+            recorded=counters.recorded,
+            duplicates=counters.duplicates,
+            ignored=counters.ignored,
+            refused=sum(refused.values()),
+            refused_by_reason=refused,
+            record_failures=counters.record_failures,
+            bytes_received=counters.bytes_received,
+            active_records=sum(tasks.recording for tasks in loops),
+            callbacks_failed=callbacks.failed,
+            callbacks_dropped=callbacks.callbacks_dropped,
+            active_callbacks=sum(queue.running for queue in queues),
+            waiting_callbacks=sum(queue.waiting for queue in queues),
+            last_recorded_at=None if last is None else datetime.fromtimestamp(last, UTC),
+            last_webhook_age=None if times is None else max(0.0, times[1] - times[0].timestamp()),
         )
 
     def open(self) -> None:
@@ -261,13 +286,40 @@ class WebhookReceiver:
         Example:
             >>> result = await receiver.receive(headers, body)
         """
-        loop = require_asyncio().get_loop()
+        return await self._receive(require_asyncio().get_loop(), headers, body)
+
+    def _receive(
+        self, loop: asyncio.AbstractEventLoop, headers: Mapping[str, str], body: bytes
+    ) -> Coroutine[object, object, RecordResult]:
+        telemetry = self._telemetry
+        # Not `if_live`: a function more would be noticeable in each webhook.
+        if telemetry is None or not telemetry.is_live:
+            return self._read_and_record(loop, headers, body)
+        return self._receive_in_span(telemetry, loop, headers, body)
+
+    async def _receive_in_span(
+        self, telemetry: ReceiverTelemetry, loop: asyncio.AbstractEventLoop, headers: Mapping[str, str], body: bytes
+    ) -> RecordResult:
+        with telemetry.receive(len(as_bytes(body))) as receipt:
+            receipt.result = await self._read_and_record(loop, headers, body, receipt)
+            return receipt.result
+
+    async def _read_and_record(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        headers: Mapping[str, str],
+        body: bytes,
+        receipt: Receipt | None = None,
+    ) -> RecordResult:
         tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
         try:
             event = parse_webhook(headers, body, self._credentials)
-        except (SignatureError, WebhookPayloadError):
-            self._refused += 1
+        except (SignatureError, WebhookPayloadError) as error:
+            self._count_refusal(error.reason if isinstance(error, SignatureError) else "unreadable")
             raise
+        if receipt is not None:
+            receipt.event = event
+        self._counters.bytes_received += len(body)
         inbox = self._inbox
         try:
             if tasks.is_closed:
@@ -276,10 +328,10 @@ class WebhookReceiver:
             # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
             if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
                 # This inbox never waits, so its record needs no task.
-                return self._count(tasks, _record_now(inbox, event, bytes(body)))
+                return self._count(tasks, event, _record_now(inbox, event, bytes(body)))
             return await tasks.record(self._record(tasks, event), self._record_timeout)
         except InboxError:
-            self._record_failures += 1
+            self._counters.record_failures += 1
             raise
 
     async def handle(
@@ -311,23 +363,33 @@ class WebhookReceiver:
             >>> response = await receiver.handle(request.method, request.headers, request.stream())
             >>> return Response(response.body, status_code=response.status, headers=dict(response.headers))
         """
-        require_asyncio()
+        loop = require_asyncio().get_loop()
         # Everything that can be refused by the head is refused before a byte of the body is read.
-        response = _http.refuse_head(check_text("method", method, error=InvalidArgumentError), headers, self._max_body)
+        response = _http.refuse_head(method, headers, self._max_body)
         # Last, so that it wins: a stranger learns nothing about the other rules.
         if self._networks is not None and not self._networks.allow(remote, headers):
             response = _http.NOT_ALLOWED
         if response is not None:
             return self._refuse(response)
         try:
-            await self.receive(headers, await self._read(body))
+            await self._receive(loop, headers, await self._read(body))
         except _BodyRefusedError as error:
             return self._refuse(error.response)
         except (SignatureError, WebhookPayloadError) as error:
-            _LOG.warning("refused a webhook with %d, %s: %s", error.status_hint, type(error).__name__, error)
+            _LOG.warning(
+                "Refused a webhook with %d, %s: %s",
+                error.status_hint,
+                type(error).__name__,
+                error,
+                extra=log_fields(status=error.status_hint, error=type(error).__name__, cause=str(error)),
+            )
             return _http.FOREIGN if isinstance(error, SignatureError) else _http.UNREADABLE
         except InboxError as error:
-            _LOG.error("answered a webhook with 503, so that Veriff sends it again: %s", error)
+            _LOG.error(
+                "Answered a webhook with 503, so that Veriff sends it again: %s",
+                error,
+                extra=log_fields(status=_http.NOT_RECORDED.status, error=type(error).__name__, cause=str(error)),
+            )
             return _http.NOT_RECORDED
         return _http.RECORDED
 
@@ -360,15 +422,32 @@ class WebhookReceiver:
                 self._on_event,
                 max_running=self._max_running,
                 tasks=running,
-                counters=self._counters,
+                counters=self._callback_counters,
                 context=self._context,
+                telemetry=self._telemetry,
             )
         tasks = self._tasks_by_loop[loop] = LoopTasks(running, callbacks, is_closed=self._is_closed)
         return tasks
 
+    def _observe(self) -> Mapping[str, float]:
+        """Return the present load, by the names of metrics; called in the thread of an exporter."""
+        load = self.statistics()
+        return {
+            "veriff.inbox.records.active": load.active_records,
+            "veriff.webhook.callbacks.running": load.active_callbacks,
+            "veriff.webhook.callbacks.waiting": load.waiting_callbacks,
+        }
+
+    def _count_refusal(self, reason: str) -> None:
+        self._counters.refused[reason] += 1
+        if self._telemetry is not None:
+            self._telemetry.on_refusal(reason)
+
     def _refuse(self, response: WebhookResponse) -> WebhookResponse:
-        self._refused += 1
-        _LOG.warning("refused a webhook with %d: %s", response.status, response.body.decode())
+        self._count_refusal(_http.REASONS[response.status])
+        cause = response.body.decode()
+        fields = log_fields(status=response.status, cause=cause)
+        _LOG.warning("Refused a webhook with %d: %s", response.status, cause, extra=fields)
         return response
 
     async def _read(self, body: bytes | AsyncIterable[bytes]) -> bytes:
@@ -400,16 +479,32 @@ class WebhookReceiver:
         """Record an event and queue its callback; an error is returned, since the request may have ended."""
         try:
             result = await self._inbox.record(event)
-            _ = result.is_duplicate  # a user's inbox may return anything
+            _ = result.is_duplicate, result.ignored  # a user's inbox may return anything
         except Exception as error:  # noqa: BLE001  a user's inbox may raise anything
             return _to_inbox_error(error)
-        return self._count(tasks, result)
+        return self._count(tasks, event, result)
 
-    def _count(self, tasks: LoopTasks, result: RecordResult) -> RecordResult:
+    def _count(self, tasks: LoopTasks, event: WebhookEvent, result: RecordResult) -> RecordResult:
         """Count a record, and queue its callback."""
-        is_duplicate = result.is_duplicate
-        self._recorded += 1
-        self._duplicates += is_duplicate
+        is_duplicate, counters = result.is_duplicate, self._counters
+        counters.recorded += 1
+        counters.last_recorded = now = time()
+        if is_duplicate:
+            counters.duplicates += 1
+        else:
+            if result.ignored is not None:
+                counters.ignored += 1
+            sent = event_time(event)
+            if sent is not None:
+                counters.last_times = sent, now
+            if (telemetry := self._telemetry) is not None and telemetry.is_live:
+                telemetry.on_record(event, result, None if sent is None else now - sent.timestamp())
+        if _LOG.isEnabledFor(logging.DEBUG):
+            kind, session_id = type(event).__name__, event.session_id
+            # The id of an unknown event may be anything.
+            safe_id = session_id if session_id is not None and is_id(session_id) else None
+            fields = log_fields(event=kind, session_id=safe_id, is_duplicate=is_duplicate)
+            _LOG.debug("Recorded a webhook: %s%s", kind, ", again" if is_duplicate else "", extra=fields)
         if tasks.callbacks is not None and not is_duplicate:
             tasks.callbacks.add(result)
         return result
