@@ -12,6 +12,7 @@ from asyncio import constants
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from anyio import get_running_tasks
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("pytester",)
 
+# Tests start some hundred processes. Without the files of compiled modules, each compiles the library, which takes a
+# third of its time; the workers of xdist compile the tests as well.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A busy machine may take long for an example, so examples have no deadline.
 settings.register_profile("rules", deadline=None, max_examples=30)
 settings.load_profile("rules")
@@ -35,6 +40,20 @@ settings.load_profile("rules")
 # A loop in debug mode records a stack trace for each handle and task, which takes longer than most tests. Its checks
 # work without these traces; set 10 here to see where a handle or task was created.
 setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  typed as final
+
+
+def _tasks_of_test(before: set[asyncio.Task[object]]) -> list[asyncio.Task[object]]:
+    """Return the tasks that a test left behind, without those that end with a fixture.
+
+    A sandbox of a fixture, for instance, may still post a webhook in its own task group.
+
+    Args:
+        before: The tasks that ran when the test started.
+    """
+    fixtures = {id(task) for task in before if task is not asyncio.current_task()}
+    of_fixtures = {task.id for task in get_running_tasks() if task.parent_id in fixtures}
+    started = asyncio.all_tasks() - before
+    return [task for task in started if id(task) not in of_fixtures and not _is_server_connection(task)]
 
 
 def _is_server_connection(task: asyncio.Task[object]) -> bool:
@@ -48,7 +67,7 @@ _TURNS: Final = 10
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on asyncio, in debug mode, on a loop with virtual time, unless ``VERIFF_TEST_LOOP`` says otherwise."""
+    """Run on asyncio, on a loop with virtual time, unless ``VERIFF_TEST_LOOP`` says otherwise."""
     return default_backend()
 
 
@@ -125,9 +144,13 @@ def pytest_sessionfinish() -> None:
 
 
 def _ends_soon(thread: threading.Thread) -> bool:
-    """Return whether a thread ends by itself; worker threads end soon after their loop."""
-    thread.join(2)
-    return not thread.is_alive()
+    """Return whether a thread ends by itself: soon after its loop, or with the garbage that holds its executor."""
+    for _ in range(20):
+        thread.join(0.5)
+        if not thread.is_alive():
+            return True
+        gc.collect()
+    return False
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -143,7 +166,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         async with time_limit(_seconds(pyfuncitem)):
             await test(*args, **kwargs)
         for _ in range(_TURNS):
-            left = [task for task in asyncio.all_tasks() - before if not _is_server_connection(task)]
+            left = _tasks_of_test(before)
             if not left:
                 break
             await asyncio.sleep(0)

@@ -372,6 +372,36 @@ async def test_trust_env_with_a_borrowed_session_is_refused() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read"), ("", "no usable certificate"), ("x", "no usable certificate")]
+)
+def test_unusable_ca_bundle_is_refused(tmp_path: Path, content: str | None, words: str) -> None:
+    """A file of authorities that is missing or empty is refused when the client is created."""
+    path = tmp_path / "bundle.pem"
+    if content is not None:
+        path.write_text(content)
+    environ = {
+        "VERIFF_API_KEY": "key",
+        "VERIFF_SHARED_SECRET": "secret",
+        "VERIFF_BASE_URL": "https://example.com",
+        "VERIFF_CA_BUNDLE": str(path),
+    }
+
+    with pytest.raises(ConfigurationError, match="VERIFF_CA_BUNDLE") as raised:
+        VeriffClient.from_env(environ)
+
+    assert words in str(raised.value)
+
+
+async def test_option_for_a_created_session_is_refused_with_a_borrowed_one(tmp_path: Path) -> None:
+    """`ca_bundle` would have no effect on the caller's aiohttp session."""
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(ConfigurationError, match="ca_bundle"):
+            VeriffClient(
+                Credentials("key", "secret"), base_url="https://example.com", http_session=http, ca_bundle=tmp_path
+            )
+
+
 def test_options_have_the_same_types_in_all_constructors() -> None:
     """`from_env` and `open_session` accept the same types as the class for each option, including ``None``."""
     of_class = {name: parameter.annotation for name, parameter in signature(VeriffClient.__init__).parameters.items()}

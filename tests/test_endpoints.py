@@ -62,6 +62,7 @@ writes this page from the code; it also checks that each has a handler of the sa
 """
 
 
+@cache  # not when the module is imported: it parses all tests, which takes a second, in each worker
 def find_uses_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """Return the methods that tests call and the names that they use, each with the files of these tests."""
     methods: dict[str, set[str]] = {}
@@ -78,9 +79,6 @@ def find_uses_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "protocol" not in path.parts:
                 methods.setdefault(node.func.attr, set()).add(file)
     return methods, names
-
-
-CALLED, NAMED = find_uses_in_tests()
 
 
 def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -117,7 +115,7 @@ def first_call(name: str, method: Callable[..., object]) -> Call[Any] | None:
         return None
     transport = RecordingTransport()
     client = VeriffClient(Credentials("key", "secret"), base_url="https://veriff.example")
-    client._transport = cast("Transport", transport)
+    client._runtime.transport = cast("Transport", transport)
     owner = client if name.startswith("VeriffClient.") else client._attach(SessionInfo(id=ID))
     positional, keywords = sample_arguments(method)
 
@@ -192,7 +190,8 @@ def endpoint(name: str) -> Row:
     public_name, method = public_method(name)
     result = inspect.signature(getattr(endpoints, name)).return_annotation.removeprefix("Call[").removesuffix("]")
     model = inspect.signature(method).return_annotation if name.startswith("download") else result
-    tests = CALLED.get(public_name.rpartition(".")[2], set())
+    called, _ = find_uses_in_tests()
+    tests = called.get(public_name.rpartition(".")[2], set())
     assert tests, f"{public_name} has no test"
     assert handler(request)
     path = request.path.replace(ID, "{id}")
@@ -208,7 +207,8 @@ def endpoint(name: str) -> Row:
 
 def webhook(kind: type[Any]) -> Row:
     """Describe one kind of webhook."""
-    tests = NAMED.get(kind.__name__, set())
+    _, named = find_uses_in_tests()
+    tests = named.get(kind.__name__, set())
     assert tests, f"{kind.__name__} has no test"
     return Row(
         (

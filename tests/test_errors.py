@@ -54,6 +54,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "BatchError": (errors.VeriffError,),
     "JobChangedError": (errors.BatchError,),
     "JobFailedError": (errors.BatchError,),
+    "SessionLimitError": (errors.BatchError,),
     "JournalError": (errors.BatchError,),
     "JobClaimedError": (errors.JournalError,),
     "DecisionTimeoutError": (errors.VeriffError, TimeoutError),
@@ -78,6 +79,7 @@ SAMPLES: tuple[errors.VeriffError, ...] = (
     errors.DecodeError("Sentence.", problems=["expected an object @ $.person"]),
     errors.SignatureError("Sentence.", reason="mismatch"),
     errors.JobFailedError("Sentence.", error_type="MediaEmptyError"),
+    errors.SessionLimitError("Sentence.", retry_after=60.0),
     errors.DecisionTimeoutError("Sentence.", session_id="id", last_status="submitted"),
 )
 samples = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)

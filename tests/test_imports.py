@@ -41,7 +41,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
         "assert not {'aiohttp', 'anyio', 'attrs', 'cattrs'} & set(sys.modules)\n"
         "from veriff_async import VeriffClient\n"
         "packages = {f'veriff_async.{name}' for name in ('sandbox', 'inbox', 'webhooks', 'batch', 'cli', 'testing')}\n"
-        "extras = {'click', 'rich', 'redis', 'taskiq', 'PIL', 'pytest'}\n"
+        "extras = {'click', 'rich', 'redis', 'taskiq', 'PIL', 'pydantic', 'pytest'}\n"
         "assert not (packages | extras) & set(sys.modules)\n"
         "from veriff_async import *\n"
         "packages -= {'veriff_async.webhooks', 'veriff_async.inbox'}\n"

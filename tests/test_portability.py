@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
+from veriff_async._http.network_problem import network_problem
 from veriff_async._protocol.source_mistakes import missing_file_remedy
-from veriff_async.cli._http import network_problem
 from veriff_async.cli._stdio import is_broken_pipe, replace_unencodable
 from veriff_async.cli.batch.results import _wait_writable
-from veriff_async.cli.sandbox import assignment
+from veriff_async.cli.sandbox.server import assignment
 from veriff_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ SECONDS: Final = 100.0
 VERIFICATION: Final = """
 import asyncio, os, threading
 from pathlib import Path
-from veriff_async import Media, VeriffClient, end_waits_on_signals
+from veriff_async import Media, PollPolicy, VeriffClient, end_waits_on_signals
 from veriff_async.inbox import SqliteInbox
 from veriff_async.sandbox import Sandbox
 
@@ -49,7 +49,8 @@ async def main():
     front.write_bytes(JPEG)
     read, write = os.pipe()
     async with Sandbox(decide_after=0) as sandbox, SqliteInbox("inbox.db") as inbox:
-        async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, inbox=inbox) as veriff:
+        poll = PollPolicy(initial_delay=0.1, interval=0.1)
+        async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, inbox=inbox, poll=poll) as veriff:
             with end_waits_on_signals(veriff), front.open("rb") as file, os.fdopen(read, "rb") as pipe:
                 session = await veriff.create_session()
                 threading.Thread(target=feed, args=(write,)).start()
@@ -120,6 +121,64 @@ def test_the_package_works_without_posix(tmp_path: Path, without_coverage: None)
     ] == [line[2:] for line in done.stdout.splitlines() if line.startswith("= ")]
     assert "Another run writes results to this file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+NAMES: Final = """
+import asyncio, sys
+from pathlib import Path
+from veriff_async import Media, VeriffClient, VeriffError
+from veriff_async.batch import SqliteJournal, read_manifest
+from veriff_async.inbox import SqliteInbox
+
+
+async def main():
+    calls = {
+        "inbox": lambda: SqliteInbox(NAME),
+        "journal": lambda: SqliteJournal(NAME),
+        "manifest": lambda: read_manifest(NAME),
+        "row": lambda: print(next(iter(read_manifest("jobs.csv"))).reason),
+    }
+    async with VeriffClient.from_env() as veriff:
+        session = await veriff.create_session()
+        await session.upload(Media(PICTURE, "face"))
+        [picture] = (await session.media()).images
+        calls["upload"] = lambda: session.upload(Media(NAME, "face"))
+        calls["file"] = lambda: veriff.download_media(picture, NAME)
+        calls["folder"] = lambda: veriff.download_media(picture, NAME + "/")
+        for name, call in calls.items():
+            try:
+                if asyncio.iscoroutine(result := call()):
+                    await result
+            except VeriffError as error:
+                print(name, type(error).__name__)
+
+
+NAME, PICTURE = "\\u0141.jpg", b"\\xff\\xd8\\xff\\xe0" + bytes(2000)
+Path("jobs.csv").write_text(f"id,face\\na,{NAME}\\n", encoding="utf-8")
+print(sys.getfilesystemencoding())
+asyncio.run(main())
+"""
+
+
+def test_names_that_the_locale_cannot_encode(tmp_path: Path, without_coverage: None) -> None:
+    """A path with characters that the encoding of the system lacks raises an error of the library, at once."""
+    with Sandbox() as sandbox:
+        locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(  # noqa: S603  our own program
+            [sys.executable, "-c", NAMES],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **locale, **sandbox.environ},
+        )
+    assert [
+        "ascii",
+        *("inbox ConfigurationError", "journal ConfigurationError", "manifest InvalidArgumentError"),
+        "face: The media file cannot be opened: check its path and the disk.",
+        *("upload MediaError", "file InvalidArgumentError", "folder InvalidArgumentError"),
+    ] == done.stdout.splitlines(), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import veriff_async
-from veriff_async import batch, inbox, models, sandbox, webhooks
+from veriff_async import batch, blocking, inbox, models, sandbox, webhooks
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,24 +29,25 @@ MODULES = {
     "inbox": inbox,
     "webhooks": webhooks,
     "batch": batch,
+    "blocking": blocking,
 }
 NAMES = [(package, name) for package, module in MODULES.items() for name in get_names(module) if name != "__version__"]
 PINNED = """
-Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser CheckName ClientClosedError
-ClientOptions ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError
-Consent ConsentType Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError
-DeprecatedHostWarning Device Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceBox
-FaceImage FraudReport FullAutoEvent ImageSizeWarning InboxError IneCurpEvent IneEvent InspectionThresholds
-InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError Media MediaChangedError
-MediaContext MediaEmptyError MediaError MediaExistsError MediaInspection MediaNotSavedError MediaQualityError
-MediaQualityWarning MediaSourceError
-MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError
-PayloadTooLargeError PermissionDeniedError Person PictureCheck PictureThresholds PollPolicy ProofOfAddress
-RateLimitedError ReconcileResult RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent
-SignatureError Status Timeouts TransportError UnknownEvent UploadProgress UploadedMedia UserStatusEvent
-VeriffClient VeriffError VerificationSession WatchlistEvent WebhookError WebhookEvent WebhookPayloadError
-WebhookReceiver __version__ check_media dump_json end_waits_on_signals explain_signature from_json inspect_media
-open_session parse_webhook reconcile to_json verify_webhook
+Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser CallNext CallOptions CallRequest
+CallResponse CheckName CheckOutcome CheckReport CheckResult ClientClosedError ClientOptions ClientStatistics
+CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType Credentials
+CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError DeprecatedHostWarning Device Document
+DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceBox FaceImage FraudReport FullAutoEvent
+ImageSizeWarning InboxError IneCurpEvent IneEvent InspectionThresholds InvalidArgumentError JobChangedError
+JobClaimedError JobFailedError JournalError Media MediaChangedError MediaContext MediaEmptyError MediaError
+MediaExistsError MediaInspection MediaNotSavedError MediaQualityError MediaQualityWarning MediaSourceError MediaStream
+MediaTooLargeError MediaUnsupportedError Middleware Network NfcData NotFoundError OutcomeUnknownError
+PayloadTooLargeError PermissionDeniedError Person PictureCheck PictureThresholds PollPolicy ProblemDetails
+ProofOfAddress RateLimitedError ReconcileResult RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent
+SessionLimitError SessionWatch SignatureError Status Timeouts TransportError UnknownEvent UploadProgress UploadedMedia
+UserStatusEvent VeriffClient VeriffError VerificationSession WatchlistEvent WebhookError WebhookEvent
+WebhookPayloadError WebhookReceiver __version__ check_media converter dump_json end_waits_on_signals explain_signature
+from_json inspect_media open_session parse_webhook problem_details reconcile to_json verify_webhook
 """
 PINNED_MODELS = """
 AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud Attempt BiometricAuthentication
@@ -57,26 +58,28 @@ FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo FraudReport F
 FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent FullAutoPerson Gender IneBiometricValidation
 IneCurpEvent IneCurpResult IneEvent IneRecord IneResult Insight InsightCategory InsightResult LegalStatus Listing
 Listings LookupStatus MatchStatus Media MediaContext MediaFile MediaInspection MediaList MediaReference MediaSource
-MonitorStatus Monitoring Network NfcData ParsedAddress PepAlias PepAsset PepAssociate PepEntity PepField PepHit
+Model MonitorStatus Monitoring Network NfcData ParsedAddress PepAlias PepAsset PepAssociate PepEntity PepField PepHit
 PepMedia PepSanctionMatch Person PersonRecord PictureCheck ProofOfAddress REASONS Reason ReasonFamily
 RegistryValidation ReportStatus RiskCategory RiskLabel RiskLevel SearchTerm SessionEvent SourceDocument Specimen
 Status Timestamp TimestampHash TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus
 UserStatusEvent ValidationResult WatchlistEvent WatchlistHit WatchlistScreening WebhookEvent YesNo
 """
 PINNED_SANDBOX = """
-AttemptView Clock Delivery Fault ImportedFace RealClock ReceivedRequest
-Sandbox SandboxOptions SessionView StoredMedia VirtualClock
-WebhookKind
+AttemptView ChaosProfile Clock Delay Delivery Fault FaultEntry GapEntry ImportedFace Outage RealClock
+ReceivedRequest Recorder Replay RequestChaos RequestEntry Sandbox SandboxOptions SandboxRules SessionEntry SessionPage
+SessionView SettingEntry SignatureVerdict StoredMedia TLSFiles Timeline TimelineEntry TimelineKind VirtualClock
+WaitingFault WebhookChaos WebhookEntry WebhookKind WebhookState WebhookView
 """
 PINNED_INBOX = """
-IgnoredReason Inbox MemoryInbox RecordResult RedisInbox Retention SessionState SqliteInbox apply_event dump_event
-dump_state load_event load_state
+IgnoredReason Inbox MemoryInbox RecordResult RedisInbox Retention SessionState SqliteInbox SubmissionInbox apply_event
+dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
-BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow MediaRecord
-MemoryJournal OnUnknown RateLimits RedisJournal SqliteJournal collect_many dump_record load_record read_manifest
-resolve_unknown submit_many verify_many verify_one
+BatchPlan BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
+MediaRecord MemoryJournal OnUnknown RateLimits RedisJournal SessionLimits SessionUsage SqliteJournal collect_many
+dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many verify_one
 """
+PINNED_BLOCKING = "BlockingClient BlockingMediaStream BlockingSession open_client open_session"
 PINNED_WEBHOOKS = """
 AsgiWebhooks ReceiverStatistics SignatureCause SignatureExplanation WebhookReceiver WebhookResponse WebhookVerification
 aiohttp_app aiohttp_handler asgi_app
@@ -90,6 +93,7 @@ def test_names_are_pinned() -> None:
     assert PINNED_SANDBOX.split() == list(get_names(sandbox))
     assert PINNED_INBOX.split() == list(get_names(inbox))
     assert PINNED_WEBHOOKS.split() == list(get_names(webhooks))
+    assert PINNED_BLOCKING.split() == list(get_names(blocking))
     assert PINNED_BATCH.split() == list(get_names(batch))
 
 
@@ -135,6 +139,7 @@ def test_names_are_documented(package: str, name: str) -> None:
         veriff_async.VerificationSession.submit,
         veriff_async.VerificationSession.decision,
         veriff_async.VerificationSession.wait_for_decision,
+        veriff_async.VerificationSession.watch,
         veriff_async.VerificationSession.delete,
         veriff_async.VerificationSession.download_all,
         veriff_async.VerificationSession.send_collected_data,

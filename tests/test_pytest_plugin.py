@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
+
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAD: Final = """
 import asyncio
@@ -52,10 +57,16 @@ async def keep_the_loop(anyio_backend):
 SCOPES: Final = ("function", "class", "module", "session")
 
 
+@pytest.fixture
+def without_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load only the named plugins in the processes of a test: the others take seconds to import, in each process."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def run_pytest(
-    pytester: pytest.Pytester, source: str, *, mode: str = "strict", leaves: bool = False
+    pytester: pytest.Pytester, source: str, *, mode: str = "strict", leaves: bool = False, options: tuple[str, ...] = ()
 ) -> pytest.RunResult:
-    """Run a module of tests in this process, which finds its leaks, or in another one if it must leak."""
+    """Run a module of tests in this process, which finds its leaks, or in others if it must leak or has options."""
     pytester.makeini(
         f"""
         [pytest]
@@ -66,7 +77,10 @@ def run_pytest(
         """
     )
     pytester.makepyfile(HEAD + source)
-    return pytester.runpytest_subprocess(timeout=60) if leaves else pytester.runpytest_inprocess()
+    if leaves or options:
+        plugins = ("-p", "veriff_async.testing.pytest_plugin", "-p", "pytest_asyncio.plugin")
+        return pytester.runpytest_subprocess(*plugins, *options, timeout=60)
+    return pytester.runpytest_inprocess()
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
@@ -177,6 +191,44 @@ def test_failing_test_shows_its_own_error(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*Warning*")
 
 
+def test_failing_test_shows_the_timeline_of_each_sandbox(pytester: pytest.Pytester) -> None:
+    """The report of a failed test has the last entries of its sandboxes; that of a passed test does not."""
+    source = """
+    from veriff_async.sandbox import Fault, Sandbox
+
+
+    @pytest.fixture
+    def own_sandbox():
+        with Sandbox() as sandbox:
+            yield sandbox
+
+
+    def test_passes(veriff_sandbox):
+        veriff_sandbox.inject(Fault.hang())
+
+
+    def test_fails(veriff_sandbox, own_sandbox):
+        own_sandbox.inject(Fault.drop())
+        with pytest.raises(OSError, match="401") as caught:
+            urllib.request.urlopen(veriff_sandbox.base_url + "/v1/sessions", data=b"{}")
+        caught.value.close()
+        assert False
+    """
+
+    result = run_pytest(pytester, _flat(source))
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- Last entries of veriff_sandbox.timeline -*",
+            "*401  POST   /v1/sessions *signature missing*",
+            "*- Last entries of own_sandbox.timeline -*",
+            "*fault injected: drop, 1 time*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*fault injected: hang*")
+
+
 def test_client_on_two_loops_is_refused(pytester: pytest.Pytester) -> None:
     """A client ends with its loop, so the error in a second asyncio.run() says to create another client."""
     source = """
@@ -190,7 +242,9 @@ def test_client_on_two_loops_is_refused(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines("*ClientClosedError: The client is closed*")
 
 
-def test_loop_closed_without_shutdown_is_reported(pytester: pytest.Pytester) -> None:
+def test_loop_closed_without_shutdown_is_reported(
+    pytester: pytest.Pytester, without_coverage: None, without_other_plugins: None
+) -> None:
     """If a loop ended without shutdown_asyncgens(), the connections are lost, and the message says why."""
     source = """
     def test_it(veriff_client):
@@ -229,7 +283,11 @@ def test_trio_is_refused(pytester: pytest.Pytester) -> None:
             "decide_afterwards=1",
             "*of veriff_sandbox do not work*decide_afterwards*did you mean 'decide_after'*",
         ),
+        ('chaos="mobil"', "*of veriff_sandbox do not work*did you mean 'mobile'*"),
         ("0", "*takes options by name*"),
+        ('host="no.invalid"', "*of veriff_sandbox do not work*cannot listen on no.invalid*"),
+        ('snapshot="missing.zip"', "*of veriff_sandbox do not work*cannot be restored*"),
+        ('hold_webhooks="no"', "*hold_webhooks of veriff_sandbox must be True or False*"),
     ],
 )
 def test_wrong_mark_is_reported(pytester: pytest.Pytester, mark: str, message: str) -> None:
@@ -238,6 +296,57 @@ def test_wrong_mark_is_reported(pytester: pytest.Pytester, mark: str, message: s
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(message)
+    result.stdout.no_fnmatch_line("*pytest_plugin.py*")
+    result.stdout.no_fnmatch_line("*another exception*")
+
+
+def test_fixture_without_a_mapping_is_reported(pytester: pytest.Pytester) -> None:
+    """An overridden fixture that forgets its ``return`` is named in one sentence."""
+    source = """
+    @pytest.fixture
+    def veriff_sandbox_options():
+        {"decide_after": 0}
+
+
+    def test_it(veriff_sandbox):
+        pass
+    """
+    result = run_pytest(pytester, _flat(source))
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines("*veriff_sandbox_options must return a mapping of options, not NoneType*")
+
+
+def test_marks_of_module_class_and_test_are_combined(pytester: pytest.Pytester) -> None:
+    """A test has the options of every mark around it, and the closest mark has the last word."""
+    source = """
+    pytestmark = pytest.mark.veriff_sandbox(decide_after=1, control_token="of-the-module")
+
+
+    @pytest.mark.veriff_sandbox(decide_after=2, chaos="mobile")
+    class TestFlow:
+        @pytest.mark.veriff_sandbox(decide_after=3)
+        def test_it(self, veriff_sandbox):
+            assert veriff_sandbox.rules.decide_after == 3
+            assert veriff_sandbox.chaos.name == "mobile"
+            assert veriff_sandbox.control_token == "of-the-module"
+    """
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_mark_sets_the_chaos_profile(pytester: pytest.Pytester) -> None:
+    """A test runs under the profile that its mark names; the next test has none."""
+    source = """
+    @pytest.mark.veriff_sandbox(chaos="mobile")
+    def test_on_a_train(veriff_sandbox):
+        assert veriff_sandbox.chaos.name == "mobile"
+
+
+    def test_at_home(veriff_sandbox):
+        assert veriff_sandbox.chaos is None
+    """
+
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=2)
 
 
 def test_options_can_be_set_for_a_module(pytester: pytest.Pytester) -> None:
@@ -298,6 +407,79 @@ def test_sandbox_serves_programs_by_environment_variables(pytester: pytest.Pytes
     """
 
     run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_options_of_the_fixture_offer_what_the_sandbox_can_do(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """The mark sets an application, a token, chaos, a snapshot to start with, and holds webhooks."""
+    with Sandbox() as sandbox:
+        sandbox.seed(3)
+        (tmp_path / "start.zip").write_bytes(sandbox.snapshot_sync())
+    source = f"""
+    calls = []
+
+
+    async def app(scope, receive, send):
+        calls.append(scope["path"])
+        await receive()
+        await send({{"type": "http.response.start", "status": 200}})
+        await send({{"type": "http.response.body"}})
+
+
+    @pytest.mark.veriff_sandbox(webhook_app=app, snapshot={str(tmp_path / "start.zip")!r}, hold_webhooks=True)
+    def test_state(veriff_sandbox):
+        assert len(veriff_sandbox.sessions) == 3
+        webhooks = len(calls)
+        session = asyncio.run(create(veriff_sandbox))
+        veriff_sandbox.decide(session, "approved")
+        veriff_sandbox.wait_idle_sync()
+        assert len(calls) == webhooks
+        veriff_sandbox.release_webhooks()
+        veriff_sandbox.wait_idle_sync()
+        assert calls[-1] == "/"
+
+
+    @pytest.mark.veriff_sandbox(chaos="mobile", control_token="a-long-token")
+    def test_chaos(veriff_sandbox):
+        assert veriff_sandbox.chaos.name == "mobile"
+        assert veriff_sandbox.control_token == "a-long-token"
+
+
+    @pytest.mark.veriff_sandbox(snapshot=b"not an archive")
+    def test_damaged(veriff_sandbox):
+        pass
+
+
+    async def create(sandbox):
+        from veriff_async import VeriffClient
+
+        async with VeriffClient.from_env(sandbox.environ) as veriff:
+            return (await veriff.create_session()).id
+    """
+
+    result = run_pytest(pytester, _flat(source))
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*The options of veriff_sandbox do not work: The snapshot is not a ZIP archive*"])
+
+
+def test_fixtures_work_under_xdist(
+    pytester: pytest.Pytester, without_coverage: None, without_other_plugins: None
+) -> None:
+    """Each worker has its own sandboxes, and the report of a failed test comes with the timeline from the worker."""
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    source = """
+    @pytest.mark.veriff_sandbox(decide_after=0)
+    @pytest.mark.parametrize("number", range(4))
+    def test_flow(veriff_client, veriff_sandbox, number):
+        session_id = asyncio.run(flow(veriff_client))
+        assert [seen.id for seen in veriff_sandbox.sessions] == [session_id]
+        assert number
+    """
+
+    result = run_pytest(pytester, _flat(source), options=("-p", "xdist", "-n2"))
+
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*Last entries of veriff_sandbox.timeline*", "*POST*/v1/sessions*"])
 
 
 def test_plugin_imports_nothing_else() -> None:

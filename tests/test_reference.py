@@ -17,21 +17,25 @@ import pytest
 
 import veriff_async
 from tests.pages import REFERENCE, ROOT, Row, check_page, table
-from veriff_async import batch, errors, inbox, models, sandbox, testing, webhooks
+from veriff_async import batch, blocking, errors, inbox, models, sandbox, testing, webhooks
+from veriff_async._http.ca_bundle import CA_BUNDLE_VARIABLE
+from veriff_async._logging import LOG_VARIABLE, PREFIX, LogFields
 from veriff_async._protocol.base_url import BASE_URL_VARIABLE, INSECURE_HOSTS_VARIABLE
 from veriff_async.batch.taskiq import BatchTasks
 from veriff_async.cli._commands import cli
 from veriff_async.cli._runtime import ExitCode
+from veriff_async.cli.sandbox.control_client import URL_VARIABLE
 from veriff_async.client import FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
 from veriff_async.credentials import API_KEY_VARIABLE, INTEGRATION_VARIABLE, SECRET_VARIABLE
+from veriff_async.sandbox._control.access import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from veriff_async import PictureThresholds
 
 PACKAGE: Final = ROOT / "veriff_async"
-MODULES: Final = (veriff_async, batch, errors, inbox, models, sandbox, testing, webhooks)
+MODULES: Final = (veriff_async, batch, blocking, errors, inbox, models, sandbox, testing, webhooks)
 # Where each option is passed, by the page of its entry.
 OWNERS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
     "credentials.md": (veriff_async.Credentials,),
@@ -41,6 +45,7 @@ OWNERS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
     "session.md": (
         veriff_async.VerificationSession.upload,
         veriff_async.VerificationSession.wait_for_decision,
+        veriff_async.VerificationSession.watch,
         veriff_async.VerificationSession.download_all,
     ),
     "webhooks.md": (
@@ -55,11 +60,12 @@ OWNERS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
         batch.submit_many,
         batch.collect_many,
         batch.verify_one,
+        batch.plan_many,
         batch.RateLimits,
         BatchTasks,
     ),
     "journals.md": (batch.RedisJournal,),
-    "sandbox.md": (sandbox.Sandbox, sandbox.SandboxOptions),
+    "sandbox.md": (sandbox.Sandbox, sandbox.SandboxOptions, sandbox.TLSFiles),
 }
 VARIABLES: Final = {
     "Credentials.api_key": API_KEY_VARIABLE,
@@ -70,6 +76,7 @@ VARIABLES: Final = {
     "VeriffClient.feedback_url": FEEDBACK_URL_VARIABLE,
     "VeriffClient.sync_url": SYNC_URL_VARIABLE,
     "VeriffClient.allow_insecure_hosts": INSECURE_HOSTS_VARIABLE,
+    "VeriffClient.ca_bundle": CA_BUNDLE_VARIABLE,
 }
 # The pattern in the name, else the one that comes first in the description, is the unit of a number.
 UNITS: Final = {
@@ -100,6 +107,9 @@ its variable. `VERIFF_SHARED_SECRET` may contain several secrets, separated by c
 reads no other variable, except with `trust_env=True` (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `~/.netrc`).
 
 """
+SHARED: Final = frozenset({"url", "control_token", "ca_bundle", "env_file", "for_program"})
+"""Options of all subcommands of the sandbox."""
+
 COMMANDS: Final = """\
 # Command line
 
@@ -112,18 +122,15 @@ Install it with `pip install "veriff-async[cli]"`. `-h` or `--help` after any co
 LOGS: Final = """\
 # Log messages
 
-The library logs with Python's `logging` and configures no handler. No record contains a secret, a body or a person's
-data. `%s` and `%d` are values. A level of one of these loggers is valid for those below it too.
+Every record of the library, by logger. No record contains a secret, a body or a person's data. `%s` and `%d` are
+values. A level of one of these loggers is valid for those below it too. [](../how-to/log.md) explains how to show them.
 
-A program that shows the level `WARNING` sees everything that may need attention. `ERROR` means that something was lost
-or must be repaired:
+## Fields
 
-```python
-import logging
+Each value of a message is a field of its record too. A record has the fields that it knows; times are in seconds. The
+names are stable.
 
-logging.basicConfig(level=logging.WARNING)
-logging.getLogger("veriff_async.waiting").setLevel(logging.ERROR)  # waits repair themselves
-```
+{fields}
 
 """
 LEVELS: Final = {"exception": "ERROR", "error": "ERROR", "warning": "WARNING", "info": "INFO", "debug": "DEBUG"}
@@ -136,6 +143,11 @@ def parse_arguments(text: str) -> dict[str, str]:
         for name, words in re.findall(r"^    \*{0,2}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
             found[name] = " ".join(words.split())
     return found
+
+
+LOG_FIELDS: Final = {
+    name: words.replace("``", "`") for name, words in parse_arguments(inspect.getdoc(LogFields) or "").items()
+}
 
 
 def summarize(text: str) -> str:
@@ -232,16 +244,16 @@ def write_help(command: click.Command) -> str:
     return "\n\n".join(escape(" ".join(paragraph.replace("\b", "").split())) for paragraph in paragraphs)
 
 
-def describe_parameters(command: click.Command, context: click.Context) -> Iterator[Row]:
-    """Describe the arguments and options of a command."""
-    for parameter in command.params:
+def describe_parameters(parameters: Iterable[click.Parameter], context: click.Context) -> Iterator[Row]:
+    """Describe arguments and options of a command."""
+    for parameter in parameters:
         if isinstance(parameter, click.Argument):
             need = "required" if parameter.required else ""
             choices = parameter.type.choices if isinstance(parameter.type, click.Choice) else ()
             yield Row((f"`{parameter.make_metavar(context)}`", need, ", ".join(f"`{choice}`" for choice in choices)))
         elif isinstance(parameter, click.Option) and parameter.name != "version":
             record = parameter.get_help_record(context)
-            assert record is not None, f"{command.name} {parameter.name} has no help"
+            assert record is not None, f"{context.info_name} {parameter.name} has no help"
             text = record[1]
             limits = re.search(r"  \[(.*)\]$", text)
             words = limits[1].split("; ") if limits else []
@@ -257,22 +269,37 @@ def describe_parameters(command: click.Command, context: click.Context) -> Itera
             yield Row((f"`{record[0]}`", "required" if "required" in words else default, meaning))
 
 
+def is_shared(parameter: click.Parameter, parent: click.Context | None) -> bool:
+    """Return whether all subcommands of a group that also runs by itself have an option; it is described once."""
+    while parent is not None:
+        if isinstance(parent.command, click.Group) and parent.command.invoke_without_command:
+            return parameter.name in SHARED
+        parent = parent.parent
+    return False
+
+
 def describe_commands(command: click.Command, parent: click.Context | None, path: str) -> Iterator[str]:
     """Describe a command, and those below it."""
     context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **command.context_settings)
     if parent is not None:
         yield f"{'#' * (path.count(' ') + 1)} `{path.partition(' ')[2]}`"
     yield write_help(command)
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        usage = " ".join(command.collect_usage_pieces(context))
+        yield f"```text\n{path} {usage}\n```"
+        own = [parameter for parameter in command.params if not is_shared(parameter, parent)]
+        if rows := list(describe_parameters(own, context)):
+            yield "{.stack .commands}\n" + table(("option", "default", "meaning"), rows)
+    if isinstance(command, click.Group) and command.invoke_without_command:
+        example = command.commands[command.list_commands(context)[0]]
+        yield "Its subcommands have these options too:"
+        rows = list(describe_parameters([each for each in example.params if each.name in SHARED], context))
+        yield "{.stack .commands}\n" + table(("option", "default", "meaning"), rows)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
             assert below is not None
             yield from describe_commands(below, context, f"{path} {name}")
-    else:
-        usage = " ".join(command.collect_usage_pieces(context))
-        yield f"```text\n{path} {usage}\n```"
-        if rows := list(describe_parameters(command, context)):
-            yield "{.stack .commands}\n" + table(("option", "default", "meaning"), rows)
 
 
 def find_value_comments(path: str, owner: str) -> dict[str, str]:
@@ -298,6 +325,13 @@ def test_command_line() -> None:
             Row((f"`{API_KEY_VARIABLE}`", "The API key of the integration.")),
             Row((f"`{SECRET_VARIABLE}`", "Its shared secret; several are separated by commas, the newest first.")),
             Row((f"`{BASE_URL_VARIABLE}`", "Its base URL.")),
+            Row(
+                (f"`{URL_VARIABLE}`, `{TOKEN_VARIABLE}`", "Address and token of a sandbox, for `sandbox` subcommands.")
+            ),
+            Row(
+                ("`VERIFF_MAX_SESSIONS`, `VERIFF_MAX_PER_HOUR`, `VERIFF_POLL_RATE`", "Defaults of options of `batch`.")
+            ),
+            Row((f"`{LOG_VARIABLE}`", "Shows the log: `debug`, `info`, `warning` or `error`.")),
             Row(("other `VERIFF_` variables", "See [Options](options.md).")),
             Row(("`NO_COLOR`, `TERM=dumb`", "Switch colours off.")),
             Row(("`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`", "Proxies, with `--proxy env` only.")),
@@ -330,7 +364,14 @@ def find_log_calls(path: str, tree: ast.Module) -> Iterator[tuple[str, str, str]
             if owner in names or owner.endswith(".log"):
                 # The worker of SQLite logs for the store that uses it.
                 name = names.get(owner, "veriff_async.inbox, veriff_async.batch")
-                yield name, LEVELS[node.func.attr], ast.literal_eval(node.args[0])
+                message = ast.literal_eval(node.args[0])
+                # Formatters index fields, not the words of a sentence.
+                has_fields = any(keyword.arg == "extra" for keyword in node.keywords)
+                assert has_fields or len(node.args) == 1 or "/sandbox/" in path or "_logging" in path, (
+                    f"{path}: {message}"
+                )
+                assert re.match(r"[A-Z]|%s|on_", message), f"{path}: {message}"
+                yield name, LEVELS[node.func.attr], message
 
 
 def logger_name(path: str, call: ast.Call) -> str:
@@ -343,7 +384,7 @@ def logger_name(path: str, call: ast.Call) -> str:
 
 
 def test_log_messages() -> None:
-    """The page of log messages has every logger and every message."""
+    """The page of log messages has every logger and every message; outside of the sandbox, each value is a field."""
     found: defaultdict[str, list[Row]] = defaultdict(list)
     for file in sorted(PACKAGE.rglob("*.py")):
         source = file.read_text(encoding="utf-8")
@@ -357,7 +398,8 @@ def test_log_messages() -> None:
         for logger, rows in sorted(found.items())
     ]
 
-    check_page(REFERENCE / "logging.md", LOGS + "\n\n".join(sections) + "\n")
+    fields = table(("field", "meaning"), [Row((f"`{PREFIX}{name}`", words)) for name, words in LOG_FIELDS.items()])
+    check_page(REFERENCE / "logging.md", LOGS.format(fields=fields) + "\n\n".join(sections) + "\n")
 
 
 def listed_names() -> Iterator[str]:
@@ -379,11 +421,12 @@ def test_every_public_name_has_one_entry(module: object) -> None:
     entries: defaultdict[str, list[str]] = defaultdict(list)
     for listed in listed_names():
         entries[listed.rpartition(".")[2]].append(listed)
-    names = [name for name in vars(module)["__all__"] if name != "__version__"]
 
-    wrong = {name: entries[name] for name in names if len(entries[name]) != 1}
+    def count(name: str) -> int:
+        return sum(find_object(entry) is getattr(module, name) for entry in entries[name])
+
+    wrong = {name: entries[name] for name in vars(module)["__all__"] if name != "__version__" and count(name) != 1}
     assert not wrong, "each needs one line in a list of docs/reference"
-    assert all(find_object(entries[name][0]) is getattr(module, name) for name in names)
 
 
 def test_every_error_has_advice() -> None:

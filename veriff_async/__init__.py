@@ -26,15 +26,18 @@ Results
 Webhooks
     WebhookReceiver         verifies and records webhooks; veriff_async.webhooks has ASGI and aiohttp apps
     parse_webhook           verifies and decodes one webhook; verify_webhook, explain_signature
-    from_json, to_json      models from and to JSON, for your own storage and tests
+    from_json, to_json      models from and to JSON, for your own storage and tests; model.to_dict()
+    converter               cattrs for your classes that contain models; fields of pydantic need nothing
 
 Errors
     VeriffError             the base class; veriff_async.errors has the tree
     OutcomeUnknownError     a session may have been created: check before you create another
+    problem_details         an error for the users of a web application (RFC 9457)
 
 Modules
     veriff_async.models     the responses of Veriff's API
     veriff_async.batch      many verifications at once, with a journal
+    veriff_async.blocking   the client for synchronous code: scripts, Flask, Celery
     veriff_async.inbox      stores for webhooks: memory, SQLite, Redis
     veriff_async.webhooks   receivers for web frameworks
     veriff_async.sandbox    a local Veriff for tests
@@ -51,10 +54,13 @@ from veriff_async._lazy import attach
 from veriff_async.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from veriff_async._client.open_session import open_session as open_session
+    from veriff_async._client.options import ClientOptions as ClientOptions
     from veriff_async._media.checks import check_media as check_media, inspect_media as inspect_media
     from veriff_async._media.downloader import MediaStream as MediaStream
     from veriff_async._protocol.authenticity import verify_webhook as verify_webhook
     from veriff_async._protocol.base_url import DeprecatedHostWarning as DeprecatedHostWarning
+    from veriff_async._protocol.converter import converter as converter
     from veriff_async._protocol.image_header import ImageSizeWarning as ImageSizeWarning
     from veriff_async._protocol.json.decode import from_json as from_json
     from veriff_async._protocol.json.encode import dump_json as dump_json, to_json as to_json
@@ -68,13 +74,14 @@ if TYPE_CHECKING:
     from veriff_async._protocol.webhook import parse_webhook as parse_webhook
     from veriff_async._waiting.reconcile import ReconcileResult as ReconcileResult, reconcile as reconcile
     from veriff_async._waiting.signals import end_waits_on_signals as end_waits_on_signals
-    from veriff_async.client import (
-        ClientOptions as ClientOptions,
-        ClientStatistics as ClientStatistics,
-        VeriffClient as VeriffClient,
-        open_session as open_session,
+    from veriff_async._waiting.watch import SessionWatch as SessionWatch
+    from veriff_async.client import VeriffClient as VeriffClient
+    from veriff_async.config import (
+        CallOptions as CallOptions,
+        PollPolicy as PollPolicy,
+        RetryPolicy as RetryPolicy,
+        Timeouts as Timeouts,
     )
-    from veriff_async.config import PollPolicy as PollPolicy, RetryPolicy as RetryPolicy, Timeouts as Timeouts
     from veriff_async.credentials import Credentials as Credentials
     from veriff_async.errors import (
         ApiError as ApiError,
@@ -111,11 +118,23 @@ if TYPE_CHECKING:
         RequestTimeoutError as RequestTimeoutError,
         ResponseError as ResponseError,
         ServerError as ServerError,
+        SessionLimitError as SessionLimitError,
         SignatureError as SignatureError,
         TransportError as TransportError,
         VeriffError as VeriffError,
         WebhookError as WebhookError,
         WebhookPayloadError as WebhookPayloadError,
+    )
+    from veriff_async.health import (
+        CheckOutcome as CheckOutcome,
+        CheckReport as CheckReport,
+        CheckResult as CheckResult,
+    )
+    from veriff_async.middleware import (
+        CallNext as CallNext,
+        CallRequest as CallRequest,
+        CallResponse as CallResponse,
+        Middleware as Middleware,
     )
     from veriff_async.models.collected import (
         Browser as Browser,
@@ -159,7 +178,9 @@ if TYPE_CHECKING:
     from veriff_async.models.person import Address as Address, Person as Person
     from veriff_async.models.session import Consent as Consent, ConsentType as ConsentType
     from veriff_async.models.verified import ProofOfAddress as ProofOfAddress
+    from veriff_async.problems import ProblemDetails as ProblemDetails, problem_details as problem_details
     from veriff_async.session import VerificationSession as VerificationSession
+    from veriff_async.statistics import ClientStatistics as ClientStatistics
     from veriff_async.webhooks.receiver import WebhookReceiver as WebhookReceiver
 else:
     __getattr__, __dir__, __all__ = attach(
@@ -167,8 +188,10 @@ else:
         {
             "_media.checks": "check_media inspect_media",
             "_media.downloader": "MediaStream",
+            "_client.open_session": "open_session",
             "_protocol.authenticity": "verify_webhook",
             "_protocol.base_url": "DeprecatedHostWarning",
+            "_protocol.converter": "converter",
             "_protocol.image_header": "ImageSizeWarning",
             "_protocol.json.decode": "from_json",
             "_protocol.json.encode": "dump_json to_json",
@@ -179,8 +202,11 @@ else:
             "_protocol.webhook": "parse_webhook",
             "_waiting.reconcile": "ReconcileResult reconcile",
             "_waiting.signals": "end_waits_on_signals",
-            "client": "ClientOptions ClientStatistics VeriffClient open_session",
-            "config": "PollPolicy RetryPolicy Timeouts",
+            "_waiting.watch": "SessionWatch",
+            "_client.options": "ClientOptions",
+            "client": "VeriffClient",
+            "middleware": "CallNext CallRequest CallResponse Middleware",
+            "config": "CallOptions PollPolicy RetryPolicy Timeouts",
             "credentials": "Credentials",
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
@@ -188,9 +214,10 @@ else:
                 "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError "
                 "MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError MediaSourceError "
                 "MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError "
-                "PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError "
-                "TransportError VeriffError WebhookError WebhookPayloadError"
+                "PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError "
+                "SessionLimitError SignatureError TransportError VeriffError WebhookError WebhookPayloadError"
             ),
+            "health": "CheckOutcome CheckReport CheckResult",
             "models.collected": "Browser CollectedData Device Network",
             "models.decision": "Decision",
             "models.decision_source": "DecisionSource",
@@ -207,7 +234,9 @@ else:
             "models.person": "Address Person",
             "models.session": "Consent ConsentType",
             "models.verified": "ProofOfAddress",
+            "problems": "ProblemDetails problem_details",
             "session": "VerificationSession",
+            "statistics": "ClientStatistics",
             "webhooks.receiver": "WebhookReceiver",
         },
     )

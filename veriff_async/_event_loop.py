@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("is_being_cancelled", "require_asyncio")
+__all__ = ("current_caller", "is_being_cancelled", "require_asyncio", "set_caller")
+
+_caller: Final = ContextVar[tuple[object, object]]("veriff_async_caller", default=(None, None))
 
 
 def require_asyncio() -> asyncio.Task[Any]:
@@ -30,6 +33,21 @@ def require_asyncio() -> asyncio.Task[Any]:
         msg = "veriff-async requires asyncio: use asyncio.run() or anyio's asyncio backend; trio is not supported."
         raise ConfigurationError(msg)
     return task
+
+
+def set_caller(caller: object) -> None:
+    """Let the running task act for a caller, for example for a thread that uses a blocking client."""
+    _caller.set((asyncio.current_task(), caller))
+
+
+def current_caller() -> object:
+    """Return for which caller the running task acts, by default itself; in another thread, that of its context."""
+    task, caller = _caller.get()
+    try:
+        current = asyncio.current_task()
+    except RuntimeError:  # a thread without an event loop
+        return caller
+    return caller if current is task else current
 
 
 def is_being_cancelled() -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from inspect import currentframe
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ("attach",)
+__all__ = ("attach", "load_name")
 
+# Frames between pydoc and `dir`; ``inspect.getmembers`` adds one or two.
 _MAX_FRAMES: Final = 6
-"""Frames between pydoc and `dir`; ``inspect.getmembers`` adds one or two."""
 
 
 def attach(
@@ -36,13 +36,18 @@ def attach(
         if name not in module_of:
             msg = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        namespace[name] = value = getattr(import_module(f"veriff_async.{module_of[name]}"), name)
+        namespace[name] = value = load_name(module_of[name], name)
         return value
 
     def list_names() -> list[str]:
         return [] if _is_called_by_pydoc() else sorted(names)
 
     return load, list_names, tuple(sorted(names))
+
+
+def load_name(module: str, name: str) -> Any:  # noqa: ANN401  each caller knows the type
+    """Return a name of a module below ``veriff_async``, imported now; also from a package that may not import it."""
+    return getattr(import_module(f"veriff_async.{module}"), name)
 
 
 def _is_called_by_pydoc() -> bool:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
-from contextlib import asynccontextmanager, contextmanager
-from os import environ as process_environment
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, Unpack
 
-from attrs import field, frozen
-
+from veriff_async._client.options import (
+    FEEDBACK_URL_VARIABLE,
+    SYNC_URL_VARIABLE,
+    ClientOptions,
+    add_options,
+    check_call_options,
+    check_options,
+    optional_variables,
+    warn_about_hosts,
+)
+from veriff_async._client.statistics import collect_statistics
+from veriff_async._client.verification import DecisionWait, with_session_id
 from veriff_async._event_loop import require_asyncio
-from veriff_async._http.pool import Pool, check_limits, check_proxies
-from veriff_async._http.transport import Transport
 from veriff_async._protocol import endpoints
-from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
+from veriff_async._protocol.arguments import check_function
 from veriff_async._protocol.base_url import (
     BASE_URL_VARIABLE,
-    DeprecatedHostWarning,
     base_url_from,
-    deprecation,
-    hosts_of,
-    insecure_host,
-    insecure_hosts,
-    insecure_hosts_from,
 )
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
@@ -32,122 +30,50 @@ from veriff_async._protocol.option_names import check_names, explain_options, op
 from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async._protocol.session_request import CREATE_OPTIONS, CreateOptions
 from veriff_async._protocol.validation import EndUserIdWarning, check_id, warning_of_end_user_id
-from veriff_async._waiting.decision_memory import DecisionMemory
-from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
+from veriff_async._views import view_of
 from veriff_async.credentials import Credentials, environment_of
-from veriff_async.errors import ConfigurationError, InvalidArgumentError, VeriffError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.session import VerificationSession, seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
+    import os
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from os import PathLike
     from types import TracebackType
 
     from aiohttp import ClientSession
 
+    from veriff_async._client.runtime import Runtime
     from veriff_async._media.downloader import IfExists, MediaStream
-    from veriff_async._media.uploader import Uploader
-    from veriff_async._protocol.base_url import Host
     from veriff_async._protocol.picture_thresholds import InspectionThresholds
     from veriff_async._protocol.session_request import RegistryOptions
+    from veriff_async.config import CallOptions, PollPolicy, RetryPolicy, Timeouts
+    from veriff_async.health import CheckReport
     from veriff_async.inbox._protocol import Inbox
+    from veriff_async.middleware import Middleware
     from veriff_async.models.decision import Decision
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.inspection import FaceDetector
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, MediaFile, MediaList, UploadProgress
     from veriff_async.models.person import Person
+    from veriff_async.statistics import ClientStatistics
+    from veriff_async.telemetry import Telemetry
 
 __all__ = (
     "BASE_URL_VARIABLE",
     "FEEDBACK_URL_VARIABLE",
     "SYNC_URL_VARIABLE",
     "ClientOptions",
-    "ClientStatistics",
     "VeriffClient",
-    "open_session",
 )
-
-_log: Final = logging.getLogger(__name__)
 
 _HOW_TO_CREATE: Final = (
     'Call VeriffClient(Credentials(api_key, shared_secret), base_url="https://..."), or VeriffClient.from_env().'
 )
-
-FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
-SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
-
-
-class ClientOptions(TypedDict, total=False):
-    """The options of `VeriffClient`. Each has a default that suits production."""
-
-    feedback_url: str | None
-    sync_url: str | None
-    inbox: Inbox | None
-    retry: RetryPolicy | None
-    poll: PollPolicy | None
-    timeouts: Timeouts | None
-    max_connections: int
-    max_uploads: int
-    max_downloads: int
-    http_session: ClientSession | None
-    trust_env: bool
-    allow_insecure_hosts: Collection[str]
-    verify_responses: bool
-    thresholds: InspectionThresholds | None
-    face_detector: FaceDetector | None
-
-
-class SessionOptions(ClientOptions, CreateOptions, total=False):
-    """The options of `open_session`: those of the client and those of the session."""
-
-
-@frozen(kw_only=True)
-class _Settings:
-    """The checked options of a client, kept to open it again after it was closed."""
-
-    hosts: dict[Host, str]
-    inbox: Inbox | None
-    retry: RetryPolicy
-    poll: PollPolicy | None
-    timeouts: Timeouts
-    max_connections: int
-    max_uploads: int
-    max_downloads: int
-    http_session: ClientSession | None
-    trust_env: bool
-    verify_responses: bool
-    thresholds: InspectionThresholds | None
-    face_detector: FaceDetector | None
-    # Kept too: when the client is open again, Veriff may still return the decision that a submission answered.
-    memory: DecisionMemory = field(factory=DecisionMemory)
-
-
-@frozen(kw_only=True)
-class ClientStatistics:
-    """Totals of a client since it was opened, and its present load.
-
-    Attributes:
-        requests: Number of attempts, including retries.
-        retries: Number of attempts that repeated an earlier one.
-        rate_limited: Number of responses that asked the client to slow down (429 and 503).
-        cooldown_remaining: Seconds until requests start again after the last of them, or zero.
-        bytes_sent: Bytes of streamed bodies that were written to connections.
-        active_uploads: Number of uploads that run now.
-        active_downloads: Number of downloads that run now.
-        waiters: Number of coroutines that wait for a decision now.
-    """
-
-    requests: int
-    retries: int
-    rate_limited: int
-    cooldown_remaining: float
-    bytes_sent: int
-    active_uploads: int
-    active_downloads: int
-    waiters: int
 
 
 class VeriffClient:
@@ -185,6 +111,9 @@ class VeriffClient:
             connections, for which aiohttp counts ``limit_per_host`` separately.
         trust_env: Whether proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc`` are read from the environment, as
             aiohttp does; if you pass `http_session`, set it on that session instead.
+        ca_bundle: A PEM file with certificate authorities to trust in addition to those of the system, for example that
+            of a proxy that inspects TLS, or of a sandbox with ``tls=True``. It is read when the client is created. By
+            default only those of the system are trusted; if you pass `http_session`, set its ``ssl`` instead.
         allow_insecure_hosts: Names of other machines that may be reached over plain http, for example the service name
             of a sandbox in Docker Compose. The API key and the pictures are sent to them unencrypted; each client
             logs a warning. Hosts of Veriff are refused.
@@ -193,6 +122,11 @@ class VeriffClient:
             `InspectionThresholds`.
         face_detector: Finds the faces in pictures with ``Media(..., quality=...)``, see `inspect_media`. By default
             faces are neither counted nor measured.
+        telemetry: Where traces and metrics go. By default, to the global providers of OpenTelemetry, if that is
+            installed and an SDK is configured; `Telemetry` names others, and ``False`` exports nothing.
+        middleware: Async functions around each call, the first being the outermost: ``async def measure(request,
+            call_next)`` receives a `CallRequest`, may add headers to it, and returns what ``await call_next(request)``
+            returns, a `CallResponse`.
 
     Raises:
         ConfigurationError: An option is invalid; the message names it.
@@ -222,107 +156,98 @@ class VeriffClient:
         max_downloads: int = 8,
         http_session: ClientSession | None = None,
         trust_env: bool = False,
+        ca_bundle: str | PathLike[str] | None = None,
         allow_insecure_hosts: Collection[str] = (),
         verify_responses: bool = True,
         thresholds: InspectionThresholds | None = None,
         face_detector: FaceDetector | None = None,
+        telemetry: Telemetry | Literal[False] | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         """Check the options. Nothing is opened yet."""
         check_credentials(credentials)
-        for name, flag in (("trust_env", trust_env), ("verify_responses", verify_responses)):
-            check_flag(name, flag)
-        _check_options(inbox=inbox, retry=retry, poll=poll, timeouts=timeouts)
-        check_limits(max_connections, max_uploads, max_downloads, http_session)
-        if thresholds is not None or face_detector is not None:
-            # Imported here: few clients inspect pictures, and an import takes time.
-            from veriff_async._protocol.picture_thresholds import check_inspection_options
-
-            check_inspection_options(thresholds, face_detector, error=ConfigurationError)
-        hosts = hosts_of(
-            base_url,
+        settings = self._settings = check_options(
+            base_url=base_url,
             feedback_url=feedback_url,
             sync_url=sync_url,
-            allow_insecure=insecure_hosts(allow_insecure_hosts),
-        )
-        check_proxies(http_session, trust_env=trust_env)
-        _warm_up()
-        self._root = hosts["api"]
-        _warn_about_hosts(hosts)
-        self._settings = _Settings(
-            hosts=hosts,
             inbox=inbox,
-            retry=retry or RetryPolicy(),
+            retry=retry,
             poll=poll,
-            timeouts=timeouts or Timeouts(),
+            timeouts=timeouts,
             max_connections=max_connections,
             max_uploads=max_uploads,
             max_downloads=max_downloads,
             http_session=http_session,
             trust_env=trust_env,
+            ca_bundle=ca_bundle,
+            allow_insecure_hosts=allow_insecure_hosts,
             verify_responses=verify_responses,
             thresholds=thresholds,
             face_detector=face_detector,
+            telemetry=telemetry,
+            middleware=middleware,
         )
+        _warm_up()
+        self._root = settings.hosts["api"]
+        warn_about_hosts(settings.hosts)
+        # The client that this is a view of, and the options of the view.
+        self._client: Self | None = None
+        self._options: CallOptions = {}
+        self._base: Runtime | None = None
         self._connect(credentials)
 
     def _connect(self, credentials: Credentials) -> None:
         """Create the objects that belong to one event loop and end with `aclose`."""
         # anyio and the modules that move files take a quarter of the time to import aiohttp. They are imported here and
         # not by the first upload, which would then delay the event loop.
-        from anyio import CapacityLimiter
+        from veriff_async._client.runtime import Runtime
 
-        from veriff_async._media.downloader import Downloader
-        from veriff_async._media.prepare import Preparer
-        from veriff_async._media.uploader import Uploader
-        from veriff_async._media.worker_threads import WorkerThreads
-        from veriff_async._waiting.waiters import DecisionWaiters
+        self._opened = Runtime(self._settings, credentials)
 
-        settings = self._settings
-        self._pool = Pool(settings.http_session, max_connections=settings.max_connections, trust_env=settings.trust_env)
-        # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
-        # A pool of its own: the default one of anyio is shared with the application, whose work could block uploads.
-        threads = CapacityLimiter(settings.max_uploads + settings.max_downloads + 4)
-        transport = self._transport = Transport(
-            credentials=credentials,
-            roots=settings.hosts,
-            pool=self._pool,
-            retry=settings.retry,
-            timeouts=settings.timeouts,
-            verify_responses=settings.verify_responses,
-        )
-        self._writers = WorkerThreads(max(2, os.cpu_count() or 2))
-        # One thread for each upload, which may have to wait for its disk, and a few for files that are inspected.
-        workers = WorkerThreads(settings.max_uploads + 4)
-        preparer = Preparer(
-            threads=threads,
-            workers=workers,
-            writers=self._writers,
-            idle=settings.timeouts.idle,
-            thresholds=settings.thresholds,
-            face_detector=settings.face_detector,
-        )
-        self._uploads = Uploader(transport, preparer, max_uploads=settings.max_uploads, idle=settings.timeouts.idle)
-        self._downloads = Downloader(
-            transport,
-            max_downloads=settings.max_downloads,
-            threads=threads,
-            writers=self._writers,
-            verify=settings.verify_responses,
-        )
-        # A function of the transport, not of the client: an unclosed client must be collected, which makes it warn.
-        self._waiters = DecisionWaiters(
-            lambda session_id: transport.send(endpoints.decision(session_id)),
-            poll=settings.poll,
-            inbox=settings.inbox,
-            memory=settings.memory,
-        )
+    @property
+    def _runtime(self) -> Runtime:
+        """The runtime of the next call; that of a view follows when its client is opened again."""
+        if self._client is not None:
+            base = self._client._opened  # noqa: SLF001  of the same class
+            if base is not self._base:
+                self._base, self._opened = base, base.with_options(self._options)
+        return self._opened
+
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
+        """Return a view of the client that makes calls with other options, for example for a single call.
+
+        A view shares everything that bounds, counts or remembers: connections, limits, the pause after a 429 or 503,
+        credentials, statistics, the poller and the waits. It has all methods of the client, and costs microseconds.
+        Closing it does nothing; when its client is closed its calls raise `ClientClosedError`, and when its client is
+        opened again they work again.
+
+        Args:
+            **options: ``timeouts``, ``retry``, ``poll`` (all waits through the view, also while an inbox works; its
+                ``max_rate`` has no effect, because one poller serves all waits of the client), ``concurrency`` (largest
+                number of concurrent uploads or downloads of one call), ``middleware`` (more of it, inside that of the
+                client), ``thresholds``, ``face_detector``. An option that you omit or that is ``None`` keeps its value.
+
+        Returns:
+            The view, of the same class.
+
+        Raises:
+            ConfigurationError: A value is invalid; the message names the option.
+            TypeError: An option is unknown, or belongs to the client and cannot differ for a view.
+
+        Example:
+            >>> decision = await veriff.with_options(timeouts=Timeouts(total=5)).session(session_id).decision()
+        """
+        checked = check_call_options("VeriffClient.with_options()", options)
+        # Without a base, the first call makes the runtime.
+        return view_of(self, _client=self._client or self, _options=add_options(self._options, checked), _base=None)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Create a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
 
         ``VERIFF_FEEDBACK_URL`` and ``VERIFF_SYNC_URL`` are read too, and have documented defaults;
-        ``VERIFF_ALLOW_INSECURE_HOSTS`` is a comma-separated list for `allow_insecure_hosts`.
+        ``VERIFF_ALLOW_INSECURE_HOSTS`` is a comma-separated list for `allow_insecure_hosts`, and ``VERIFF_CA_BUNDLE``
+        the path for `ca_bundle`.
 
         Args:
             environ: Variables to use instead of the environment of the process.
@@ -339,7 +264,7 @@ class VeriffClient:
         environment = environment_of(environ)
         credentials = Credentials.from_env(environment)
         # Options of the caller take precedence over the environment.
-        return cls(credentials, base_url=base_url_from(environment), **(_other_hosts(environment) | options))
+        return cls(credentials, base_url=base_url_from(environment), **(optional_variables(environment) | options))
 
     @property
     def credentials(self) -> Credentials:
@@ -354,30 +279,42 @@ class VeriffClient:
         Example:
             >>> veriff.credentials = veriff.credentials.with_rotated_secret(new_secret)
         """
-        return self._transport.credentials
+        return self._runtime.transport.credentials
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        self._transport.credentials = check_credentials(credentials)
+        self._runtime.transport.credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
-        """Show the base URL, and nothing secret."""
-        return f"<VeriffClient {self._root}{' closed' if self._pool.closed else ''}>"
+        """Show the base URL and which options a view has, and nothing secret."""
+        options = f" with {', '.join(self._options)}" if self._options else ""
+        return f"<{type(self).__name__} {self._root}{options}{' closed' if self._runtime.pool.closed else ''}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: connections belong to one event loop."""
+        msg = "A VeriffClient cannot be copied or pickled: create one in each process, or call with_options()."
+        raise TypeError(msg)
 
     def __del__(self) -> None:
         """Warn if connections were left open."""
-        # The attribute is missing if `__init__` has raised.
-        pool = getattr(self, "_pool", None)
-        if pool is not None and pool.open:
+        # The attribute is missing if `__init__` has raised. A view keeps its client alive, which warns.
+        opened = getattr(self, "_opened", None)
+        if opened is not None and self._client is None and opened.pool.open:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     async def __aenter__(self) -> Self:
         """Return the client, and open it again if it was closed: a framework may restart its application.
 
         The event loop may be another one than before. Sessions that were attached before stay closed.
+
+        Raises:
+            ConfigurationError: This is a view, which its client opens and closes.
         """
         require_asyncio()
-        if self._pool.closed:
+        if self._client is not None:
+            msg = "A view of a client cannot be opened: use async with on the client, and with_options() in the block."
+            raise ConfigurationError(msg)
+        if self._opened.pool.closed:
             self._connect(self.credentials)
         return self
 
@@ -393,23 +330,17 @@ class VeriffClient:
         Other calls continue. Call it when a server begins to stop: most servers wait for open requests first, and
         notify the application of the shutdown only afterwards; see `end_waits_on_signals`.
         """
-        self._waiters.end()
+        self._runtime.waiters.end()
 
     async def aclose(self) -> None:
         """End all waits and calls with `ClientClosedError`, and close the connections. A second call does nothing.
 
         Closing does not wait for the network: a connection is aborted if the server has stopped reading from it.
+        Closing a view does nothing; see `with_options`.
         """
         require_asyncio()
-        try:
-            # The waiters first, because their polls use the connections.
-            await self._waiters.aclose()
-        finally:
-            try:
-                await self._pool.aclose()
-            finally:
-                self._uploads.close()
-                self._writers.close()
+        if self._client is None:
+            await self._opened.aclose()
 
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.
@@ -444,9 +375,11 @@ class VeriffClient:
         """
         call = endpoints.create_session(options)
         _warn_about_end_user_id(options)
-        info = await self._transport.send(call)
+        info = await self._runtime.transport.send(call)
         # The first submission of this session cannot answer a request for resubmission, so it asks Veriff for nothing.
         self._settings.memory.add_creation(info.id)
+        # The end-user may submit the session on Veriff's page, and its webhook then belongs to the trace of this call.
+        self._runtime.waiters.submissions.start_saving(info.id, is_submitted=False)
         return self._attach(info)
 
     async def validate_registry(
@@ -479,7 +412,9 @@ class VeriffClient:
         """
         call = endpoints.validate_registry(person, options)
         _warn_about_end_user_id(options)
-        return self._attach(await self._transport.send(call))
+        info = await self._runtime.transport.send(call)
+        await self._runtime.waiters.submissions.save(info.id)
+        return self._attach(info)
 
     def session(self, session_id: str) -> VerificationSession:
         """Attach to an existing session without a request to Veriff, for example after a restart or in another process.
@@ -527,41 +462,56 @@ class VeriffClient:
         media: Sequence[Media],
         timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of the wait, see wait_for_decision
         progress: Callable[[UploadProgress], None] | None = None,
+        on_resubmission: Callable[
+            [Decision, VerificationSession], Awaitable[Sequence[Media] | None] | Sequence[Media] | None
+        ]
+        | None = None,
+        max_resubmissions: int = 3,
         **options: Unpack[CreateOptions],
     ) -> Decision:
         """Create a session, upload, submit, and wait for the decision.
 
-        All checks that are possible come before the session is created; see `submit`.
+        All checks that are possible come before the session is created; see `submit`. With `on_resubmission`, the call
+        answers requests for resubmission: it uploads better media to the same session, submits again, and waits for the
+        next decision.
 
         Args:
             media: The media to upload.
-            timeout: Seconds to wait for the decision after the submission.
+            timeout: Seconds from the submission to the decision. With `on_resubmission` it is for all waits and the
+                function together. Later uploads and submissions count, but are not interrupted.
             progress: See `VerificationSession.upload`.
+            on_resubmission: A function, plain or async, of a decision that requests a resubmission and of the session.
+                It returns the complete media of a new attempt, or ``None`` to stop with that decision. A plain function
+                must not block. The decision's ``known_reason`` has a hint for the end-user.
+            max_resubmissions: How many resubmissions this call makes; each is a new attempt, which is paid. When they
+                are used up, another request for resubmission is returned as the decision.
             **options: See `create_session`.
 
         Returns:
             The decision.
 
         Raises:
-            VeriffError: Any error of the four steps. Its ``session_id`` is set if the session was created; the session
-                then still exists, and `session` attaches to it. Any other exception, including a cancellation, has a
-                note with the id.
+            VeriffError: Any error of the steps, also of a later upload or submission. Its ``session_id`` is set if the
+                session was created; the session then still exists, and `session` attaches to it. Any other exception,
+                including a cancellation, has a note with the id.
 
         Example:
             >>> decision = await veriff.verify(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
         """
-        check_names("verify()", options, ("media", "timeout", "progress", *CREATE_OPTIONS))
-        seconds_of(timeout)  # a wrong one must not be noticed only after the session was created
+        names = ("media", "timeout", "progress", "on_resubmission", "max_resubmissions", *CREATE_OPTIONS)
+        check_names("verify()", options, names)
+        # Before the session is created, since wrong arguments would be noticed only afterwards.
+        wait = DecisionWait(seconds_of(timeout), progress, on_resubmission, max_resubmissions)
         session = await self._submit(media, progress, options)
-        with _with_session_id(session.id):
-            return await session.wait_for_decision(timeout=timeout)
+        with with_session_id(session.id):
+            return await wait.run(session)
 
     async def _submit(
         self, media: Sequence[Media], progress: Callable[[UploadProgress], None] | None, options: CreateOptions
     ) -> VerificationSession:
-        check_function("progress", progress, error=InvalidArgumentError)
+        check_function("progress", progress, takes=("an UploadProgress",), error=InvalidArgumentError)
         # The stack level of the caller of `submit` or `verify`, seen from there.
-        prepared = await self._uploads.prepare(media, stacklevel=5)
+        prepared = await self._runtime.uploads.prepare(media, stacklevel=5)
         try:
             session = await self.create_session(**options)
         except BaseException:
@@ -569,8 +519,8 @@ class VeriffClient:
             for item in prepared:
                 item.close()
             raise
-        with _with_session_id(session.id):
-            await self._uploads.send(session.id, prepared, progress=progress)
+        with with_session_id(session.id):
+            await self._runtime.uploads.send(session.id, prepared, progress=progress)
             await session.submit()
         return session
 
@@ -588,7 +538,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1.
         """
-        return await self._transport.send(endpoints.attempt_media(attempt_id))
+        return await self._runtime.transport.send(endpoints.attempt_media(attempt_id))
 
     async def download_media(
         self,
@@ -634,7 +584,7 @@ class VeriffClient:
         """
         from veriff_async._media.downloader import SaveOptions
 
-        return await self._downloads.save(
+        return await self._runtime.downloads.save(
             media, target, SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
         )
 
@@ -661,7 +611,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/v1mediaid-1.
         """
-        return self._downloads.stream(media, max_bytes=max_bytes)
+        return self._runtime.downloads.stream(media, max_bytes=max_bytes)
 
     async def validate_registry_sync(
         self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
@@ -686,7 +636,7 @@ class VeriffClient:
         """
         call = endpoints.validate_registry_sync(person, options)
         _warn_about_end_user_id(options)
-        return await self._transport.send(call)
+        return await self._runtime.transport.send(call)
 
     async def import_faces(
         self,
@@ -717,7 +667,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/bulk-import-face-images.
         """
-        return await self._transport.send(endpoints.import_faces(images, session_ids, extra or {}))
+        return await self._runtime.transport.send(endpoints.import_faces(images, session_ids, extra or {}))
 
     async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
         """Return the categories of fraud that can be reported.
@@ -727,7 +677,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/get-fraud-categories.
         """
-        return await self._transport.send(endpoints.fraud_categories())
+        return await self._runtime.transport.send(endpoints.fraud_categories())
 
     async def report_fraud(self, *reports: FraudReport) -> tuple[FraudReportReceipt, ...]:
         """Report frauds that were found after the decision.
@@ -750,7 +700,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/report-fraud.
         """
-        return await self._transport.send(endpoints.report_fraud(reports))
+        return await self._runtime.transport.send(endpoints.report_fraud(reports))
 
     async def fraud_reports(self, session_ids: Sequence[str]) -> tuple[FraudReportLookup, ...]:
         """Return the status of earlier fraud reports.
@@ -766,7 +716,7 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
         """
-        return await self._transport.send(endpoints.fraud_reports(session_ids))
+        return await self._runtime.transport.send(endpoints.fraud_reports(session_ids))
 
     async def address(self, address_id: str) -> Decision | None:
         """Return an older proof of address by the id of its `AddressEvent`; path and form are guesses.
@@ -777,7 +727,7 @@ class VeriffClient:
         Raises:
             NotFoundError: This integration has no such address.
         """
-        return await self._transport.send(endpoints.address(address_id))
+        return await self._runtime.transport.send(endpoints.address(address_id))
 
     async def address_media(self, address_id: str) -> MediaList:
         """Return the media that Veriff stores of an older proof of address; path and form are guesses.
@@ -785,76 +735,50 @@ class VeriffClient:
         Raises:
             NotFoundError: This integration has no such address.
         """
-        return await self._transport.send(endpoints.address_media(address_id))
+        return await self._runtime.transport.send(endpoints.address_media(address_id))
 
     def statistics(self) -> ClientStatistics:
-        """Return the totals and the present load of the client."""
-        counters = self._transport.counters
-        return ClientStatistics(
-            requests=counters.requests,
-            retries=counters.retries,
-            rate_limited=counters.rate_limited,
-            cooldown_remaining=self._transport.cooldown.remaining,
-            bytes_sent=self._transport.bytes_sent,
-            active_uploads=self._uploads.active,
-            active_downloads=self._downloads.active,
-            waiters=self._waiters.count,
-        )
+        """Return the totals and the present load of the client; cheap enough to call every second.
+
+        Example:
+            >>> if veriff.statistics().inbox_state == "failing":
+            ...     logger.warning("webhooks do not wake the waits of this process")
+        """
+        return collect_statistics(self._runtime)
+
+    async def check(self, *, timeout: float = 5.0, max_age: float = 10.0) -> CheckReport:  # noqa: ASYNC109
+        """Check whether Veriff accepts the requests of this client, for a readiness probe. Nothing is created.
+
+        One request asks for the decision of a session that does not exist, with a connection of its own and without a
+        retry. It checks that a response arrives, the clock, the credentials, and the signature of the response if
+        Veriff signs it. Probes that arrive together share one request. While a 429 or 503 pauses the client nothing is
+        sent: the last report stays, or there is a warning. The command ``veriff-async doctor`` checks more.
+
+        Args:
+            timeout: Seconds after which the check ends with the result that Veriff did not respond.
+            max_age: Seconds for which a report is returned again instead of another request, also one with failures.
+                With zero, each check that is not simultaneous with another sends a request.
+
+        Returns:
+            The report. An unreachable Veriff, refused credentials and a wrong signature are results in it, not errors.
+
+        Raises:
+            ClientClosedError: The client is closed.
+            InvalidArgumentError: An argument is not a number of seconds.
+
+        Example:
+            >>> report = await veriff.check()
+            >>> return JSONResponse(report.to_dict(), 200 if report.ok else 503)
+        """
+        return await self._runtime.health.check(timeout=timeout, max_age=max_age)
 
     def _attach(self, info: SessionInfo) -> VerificationSession:
-        return VerificationSession(
-            info, transport=self._transport, uploads=self._uploads, downloads=self._downloads, waiters=self._waiters
-        )
+        return VerificationSession(info, runtime=self._runtime)
 
 
-def transport_of(client: VeriffClient) -> Transport:
-    """Return the transport of a client, for batches: they read its counters before each request."""
-    return client._transport  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def uploader_of(client: VeriffClient) -> Uploader:
-    """Return the uploader of a client, for batches: they prepare media long before they send them."""
-    return client._uploads  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-@contextmanager
-def _with_session_id(session_id: str) -> Generator[None]:
-    """Add the id of the session to every exception, because the session exists and cannot be undone."""
-    try:
-        yield
-    except VeriffError as error:
-        # A caller that sees no id would create a second session.
-        error.session_id = session_id
-        raise
-    except BaseException as error:
-        error.add_note(f"Session {session_id} was created before.")
-        raise
-
-
-@asynccontextmanager
-async def open_session(
-    credentials: Credentials | None = None, *, base_url: str | None = None, **options: Unpack[SessionOptions]
-) -> AsyncGenerator[VerificationSession]:
-    """Create one session with its own client, which is closed at the end of the block.
-
-    Args:
-        credentials: API key and secrets; from the environment by default.
-        base_url: The integration's base URL; ``VERIFF_BASE_URL`` by default.
-        **options: The options of `VeriffClient` and of `VeriffClient.create_session`.
-
-    Example:
-        >>> async with open_session(vendor_data="user-42") as session:
-        ...     await session.upload(Media("front.jpg", "document-front"))
-    """
-    require_asyncio()
-    names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
-    # Before the split, which would pass an unknown name on to `create_session`.
-    check_names("open_session()", options, names)
-    client_options, create_options = _split_options(options)
-    credentials = credentials or Credentials.from_env()
-    hosts = _other_hosts(process_environment) | client_options
-    async with VeriffClient(credentials, base_url=base_url or base_url_from(process_environment), **hosts) as client:
-        yield await client.create_session(**create_options)
+def runtime_of(client: VeriffClient) -> Runtime:
+    """Return the runtime of a client, for batches: they prepare media early, pace requests, and report by its means."""
+    return client._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _warm_up() -> None:
@@ -864,46 +788,8 @@ def _warm_up() -> None:
     warm_up(SessionInfo, UploadedMedia, Decision)
 
 
-def _check_options(*, inbox: object, retry: object, poll: object, timeouts: object) -> None:
-    """Refuse a value that would otherwise fail only at its first use."""
-    check_optional("retry", retry, RetryPolicy, remedy="pass RetryPolicy(...), or None for the default")
-    check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the default")
-    check_optional("timeouts", timeouts, Timeouts, remedy="pass Timeouts(...), or None for the defaults")
-    methods = (callable(getattr(inbox, name, None)) for name in ("record", "get_states", "subscribe"))
-    # A class has the methods too, but is not an inbox.
-    if inbox is not None and (isinstance(inbox, type) or not all(methods)):
-        msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example MemoryInbox(), or leave it out."
-        raise ConfigurationError(msg)
-
-
-def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
-    hosts: ClientOptions = {}
-    if feedback_url := environ.get(FEEDBACK_URL_VARIABLE, "").strip():
-        hosts["feedback_url"] = feedback_url
-    if sync_url := environ.get(SYNC_URL_VARIABLE, "").strip():
-        hosts["sync_url"] = sync_url
-    if allowed := insecure_hosts_from(environ):
-        hosts["allow_insecure_hosts"] = allowed
-    return hosts
-
-
-def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
-    """Warn once for each client, at the caller of `VeriffClient`."""
-    if (old := deprecation(hosts["api"])) is not None:
-        warnings.warn(old, DeprecatedHostWarning, stacklevel=4)
-    # Logged rather than warned: the option permits it, and test suites often turn warnings into errors.
-    for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
-        _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
-
-
 def _warn_about_end_user_id(options: CreateOptions | RegistryOptions) -> None:
     """Warn at the caller of the client's method."""
     warning = warning_of_end_user_id(options.get("end_user_id"))
     if warning is not None:
         warnings.warn(warning, EndUserIdWarning, stacklevel=3)
-
-
-def _split_options(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:
-    for_client = {name: value for name, value in options.items() if name in ClientOptions.__annotations__}
-    for_session = {name: value for name, value in options.items() if name not in for_client}
-    return cast("ClientOptions", for_client), cast("CreateOptions", for_session)

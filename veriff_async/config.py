@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from attrs import field, frozen
 
@@ -10,9 +10,13 @@ from veriff_async._protocol.arguments import check_instance, number
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ("SAFETY_NET", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
+    from veriff_async._protocol.picture_thresholds import InspectionThresholds
+    from veriff_async.middleware import Middleware
+    from veriff_async.models.inspection import FaceDetector
+
+__all__ = ("SAFETY_NET", "CallOptions", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
 
 _positive: Final = number(above=True, remedy="give a number above zero")
 _not_negative: Final = number(remedy="give zero or a number above it")
@@ -130,6 +134,18 @@ class Timeouts:
     idle: float = field(default=30.0, validator=_positive)
     min_bytes_per_second: float = field(default=1024.0, validator=_positive)
     total: float = field(default=600.0, validator=_positive)
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `VeriffClient.with_options`; one that is omitted or ``None`` keeps its value."""
+
+    timeouts: Timeouts | None
+    retry: RetryPolicy | None
+    poll: PollPolicy | None
+    concurrency: int | None
+    middleware: Sequence[Middleware] | None
+    thresholds: InspectionThresholds | None
+    face_detector: FaceDetector | None
 
 
 def check_retention(value: object) -> Retention:

@@ -12,6 +12,7 @@ from attrs.validators import optional
 from veriff_async._protocol.arguments import describe_value, type_name
 from veriff_async._protocol.signing import Signer, Verifier, sign, verify
 from veriff_async.errors import ConfigurationError
+from veriff_async.models.base import WithoutJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +75,7 @@ def _to_tuple(secrets: Iterable[str]) -> tuple[str, ...]:
 
 
 @frozen
-class Credentials:
+class Credentials(WithoutJson):
     """The API key and shared secrets of one integration.
 
     Requests are signed with `shared_secret`. Webhooks and responses are verified with any of the secrets, so that

@@ -39,10 +39,11 @@ No message, repr or attribute that is shown holds a secret, a body or a person's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from veriff_async.models.inspection import MediaInspection
@@ -83,12 +84,15 @@ __all__ = (
     "RequestTimeoutError",
     "ResponseError",
     "ServerError",
+    "SessionLimitError",
     "SignatureError",
     "TransportError",
     "VeriffError",
     "WebhookError",
     "WebhookPayloadError",
 )
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client", "foreign_integration"]
 
@@ -108,6 +112,11 @@ class VeriffError(Exception):
             ``VeriffClient.submit`` after the creation, and by errors that concern one session.
         repeated: Whether an earlier attempt of the same call may have reached Veriff, so that this error, of the last
             attempt, does not prove that nothing was done.
+        attempts: Number of attempts that the failed call has made, zero if none could start; ``None`` if the error is
+            not that of one call to Veriff.
+        elapsed: Seconds that the call took, pauses included, or ``None`` likewise.
+        request_id: The id that a header of the last response gives to the request, or ``None``. That Veriff sends one
+            is a guess; usual names such as ``X-Request-Id`` are read.
     """
 
     # Defaults of the class: subclasses need no `__init__` for them, and pickles hold only the values that were set.
@@ -116,6 +125,9 @@ class VeriffError(Exception):
     media: MediaReference | None = None
     session_id: str | None = None
     repeated: bool = False
+    attempts: int | None = None
+    elapsed: float | None = None
+    request_id: str | None = None
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
@@ -152,7 +164,12 @@ class InvalidArgumentError(VeriffError, ValueError):
 
     Raised before anything is sent. It concerns this call only, so it may be the mistake of an end-user whose data the
     program passes on: a web application answers it with a 4xx status, and a `ConfigurationError` with 500.
+
+    Attributes:
+        field: The name of a value of the request that is wrong, such as ``"person.first_name"``; ``None`` for others.
     """
+
+    field: str | None = None
 
     def __str__(self) -> str:
         """Return the media that the error concerns, followed by the message."""
@@ -218,7 +235,14 @@ class ApiError(VeriffError):
             https://devdocs.veriff.com/docs/some-troubleshooting-codes-table.
         reason: Veriff's own message, unchanged. It may repeat data of the request, so it is not part of ``str()``.
         retry_after: Seconds that Veriff asked to wait, or ``None``.
+        headers: Headers of the response that hold no credentials, cookies or unknown data, by name in lower case.
     """
+
+    # Defaults for subclasses of a program that do not call `__init__`.
+    code: str | None = None
+    reason: str | None = None
+    retry_after: float | None = None
+    headers: Mapping[str, str] = _NO_HEADERS
 
     def __init__(
         self,
@@ -274,7 +298,10 @@ class ResponseError(VeriffError):
 
     Attributes:
         problems: The problems and their JSON paths (``"expected an object @ $.verification"``), never the values.
+        headers: See `ApiError`; empty if the head of the response did not arrive.
     """
+
+    headers: Mapping[str, str] = _NO_HEADERS
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         """Store the problems. `message` is the sentence to show."""
@@ -419,6 +446,20 @@ class JobFailedError(BatchError):
         """Store the class name of the error. `message` is the sentence to show."""
         super().__init__(message)
         self.error_type = error_type
+
+
+class SessionLimitError(BatchError):
+    """A job was left without a session, because its batch may create no more of them now.
+
+    Attributes:
+        retry_after: Seconds until the hourly limit permits another session, or ``None`` if the limit of the whole batch
+            is reached.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None) -> None:
+        """Take the sentence to show and the pause."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class JournalError(BatchError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
+from attrs import define
+
+from veriff_async._client.options import check_call_options
 from veriff_async._protocol import endpoints
-from veriff_async._protocol.arguments import check_condition, check_optional, describe_value
+from veriff_async._protocol.arguments import check_condition, check_optional, check_text, describe_value
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
 from veriff_async._protocol.status_transitions import can_follow
 from veriff_async._protocol.validation import check_id
+from veriff_async._views import view_of
 from veriff_async.config import PollPolicy
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import Status
@@ -17,11 +21,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
+    from typing import Unpack
 
-    from veriff_async._http.transport import Transport
-    from veriff_async._media.downloader import CertificateFile, Downloader, IfExists, MediaStream
-    from veriff_async._media.uploader import Uploader
-    from veriff_async._waiting.waiters import DecisionWaiters
+    from veriff_async._client.runtime import Runtime
+    from veriff_async._media.downloader import CertificateFile, IfExists, MediaStream
+    from veriff_async._waiting.watch import SessionWatch
+    from veriff_async.config import CallOptions
     from veriff_async.models.attempt import Attempt
     from veriff_async.models.certificate import Certificate, SourceDocument
     from veriff_async.models.collected import CollectedData, CollectedReceipt
@@ -40,9 +45,18 @@ if TYPE_CHECKING:
     from veriff_async.models.record import PersonRecord
     from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
     from veriff_async.models.session import SessionInfo
+    from veriff_async.models.state import SessionState
     from veriff_async.models.watchlist import Monitoring, WatchlistScreening
 
 __all__ = ("VerificationSession", "seconds_of")
+
+
+@define
+class _Known:
+    """The latest that a session object, and its views, know of the session."""
+
+    status: Status | None
+    decision: Decision | None = None
 
 
 class VerificationSession:
@@ -59,34 +73,50 @@ class VerificationSession:
         id: Id of the session.
         url: Page for the end-user, or ``None`` for a session that was not created through this object. Anyone who has
             it can act as the end-user.
-        status: The last status that this object knows of, or ``None``.
         vendor_data: The ``vendor_data`` of the creation, or ``None`` for a session that was not created through this
             object.
     """
 
-    def __init__(
-        self,
-        info: SessionInfo,
-        *,
-        transport: Transport,
-        uploads: Uploader,
-        downloads: Downloader,
-        waiters: DecisionWaiters,
-    ) -> None:
+    id: str
+    url: str | None
+    vendor_data: str | None
+
+    def __init__(self, info: SessionInfo, *, runtime: Runtime) -> None:
         """Attach to a session; use the client's methods instead."""
-        self.id: str = info.id
-        self.url: str | None = info.url
-        self.status = info.status
-        self.vendor_data: str | None = info.vendor_data
-        self._transport = transport
-        self._uploads = uploads
-        self._downloads = downloads
-        self._waiters = waiters
-        self._last: Decision | None = None
+        self.id = info.id
+        self.url = info.url
+        self.vendor_data = info.vendor_data
+        self._runtime = runtime
+        self._known = _Known(info.status)
+
+    @property
+    def status(self) -> Status | None:
+        """The last status that this object knows of, or ``None``."""
+        return self._known.status
+
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
+        """Return a view of this object that makes calls with other options; see `VeriffClient.with_options`.
+
+        The view and this object share what they know of the session, for example `status`.
+
+        Raises:
+            ConfigurationError: A value is invalid; the message names the option.
+            TypeError: An option is unknown, or belongs to the client and cannot differ for a view.
+
+        Example:
+            >>> await session.with_options(timeouts=Timeouts(idle=120)).upload(Media("video.mp4", "document-front"))
+        """
+        checked = check_call_options("VerificationSession.with_options()", options)
+        return view_of(self, _runtime=self._runtime.with_options(checked))
 
     def __repr__(self) -> str:
         """Show id and status, but not `url`, which holds a token."""
         return f"<VerificationSession {self.id} {self.status or 'of unknown status'}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: connections belong to one event loop."""
+        msg = "A VerificationSession cannot be copied or pickled: pass its id on, and attach with client.session(id)."
+        raise TypeError(msg)
 
     async def upload(
         self,
@@ -129,7 +159,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
         """
-        return await self._uploads.upload(
+        return await self._runtime.uploads.upload(
             self.id, media, concurrency=concurrency, progress=progress, on_uploaded=on_uploaded
         )
 
@@ -152,18 +182,21 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
-        answered = await self._waiters.submissions.find_request(self.id, self._last)
-        # From before the request is sent: a waiter must not take the old decision for the answer to this submission.
-        async with self._waiters.submissions.track(self.id, answered):
-            info = await self._transport.send(endpoints.submit_session(self.id))
+        waiters = self._runtime.waiters
+        with waiters.span("veriff.submit", self.id):
+            answered = await waiters.submissions.find_request(self.id, self._known.decision, self._runtime.get_decision)
+            # From before the request is sent: a waiter must not take the old decision for the answer to this one.
+            async with waiters.submissions.track(self.id, answered):
+                info = await self._runtime.transport.send(endpoints.submit_session(self.id))
         # Without a description, an earlier attempt or this one has submitted the session.
         self._update_status(Status.SUBMITTED if info is None or info.status is None else info.status)
+        self._runtime.waiters.add_status(self.id, Status.SUBMITTED)
 
     async def download_all(  # noqa: PLR0913  options, each with a default
         self,
         folder: str | os.PathLike[str],
         *,
-        concurrency: int = 4,
+        concurrency: int | None = None,
         if_exists: IfExists = "error",
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         all_attempts: bool = False,
@@ -176,7 +209,7 @@ class VerificationSession:
 
         Args:
             folder: The folder for the files; it is created if it is missing.
-            concurrency: Largest number of concurrent downloads of this call; never more than the client's
+            concurrency: Largest number of concurrent downloads of this call, 4 by default; never more than the client's
                 ``max_downloads``.
             if_exists: The action for files that exist: ``"error"``, ``"replace"`` or ``"skip"``, which keeps files of
                 the announced size.
@@ -201,7 +234,7 @@ class VerificationSession:
         """
         from veriff_async._media.downloader import SaveOptions
 
-        return await self._downloads.save_all(
+        return await self._runtime.downloads.save_all(
             self.id,
             folder,
             SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress),
@@ -249,7 +282,7 @@ class VerificationSession:
 
         media = _document_of(self.id, certificate, document)
         options = SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
-        return await self._downloads.save(media, target, options)
+        return await self._runtime.downloads.save(media, target, options)
 
     def stream_certificate_document(
         self,
@@ -271,7 +304,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
         """
-        return self._downloads.stream(_document_of(self.id, certificate, document), max_bytes=max_bytes)
+        return self._runtime.downloads.stream(_document_of(self.id, certificate, document), max_bytes=max_bytes)
 
     async def upload_nfc(self, nfc: NfcData) -> UploadedMedia:
         """Upload the data of the chip of an e-passport.
@@ -290,7 +323,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
         """
-        return await self._transport.send(endpoints.upload_nfc(self.id, nfc))
+        return await self._runtime.transport.send(endpoints.upload_nfc(self.id, nfc))
 
     async def send_collected_data(self, data: CollectedData) -> CollectedReceipt:
         """Send data about the end-user's device and network, before the submission.
@@ -312,7 +345,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
         """
-        return await self._transport.send(endpoints.send_collected_data(self.id, data))
+        return await self._runtime.transport.send(endpoints.send_collected_data(self.id, data))
 
     async def media(self) -> MediaList:
         """Return the media that Veriff stores of the newest attempt; see `VeriffClient.attempt_media` for older ones.
@@ -322,7 +355,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2.
         """
-        return await self._transport.send(endpoints.session_media(self.id))
+        return await self._runtime.transport.send(endpoints.session_media(self.id))
 
     async def attempts(self) -> tuple[Attempt, ...]:
         """Return the attempts of the end-user.
@@ -332,7 +365,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1.
         """
-        return await self._transport.send(endpoints.attempts(self.id))
+        return await self._runtime.transport.send(endpoints.attempts(self.id))
 
     async def person(self) -> PersonRecord:
         """Return the person, with matches in lists of politically exposed persons and sanctions.
@@ -342,7 +375,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidperson-1.
         """
-        return await self._transport.send(endpoints.person(self.id))
+        return await self._runtime.transport.send(endpoints.person(self.id))
 
     async def watchlist_screening(self) -> WatchlistScreening:
         """Return the result of the watchlist screening, for integrations with that product.
@@ -352,7 +385,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1.
         """
-        return await self._transport.send(endpoints.watchlist_screening(self.id))
+        return await self._runtime.transport.send(endpoints.watchlist_screening(self.id))
 
     async def certificates(self) -> tuple[Certificate, ...]:
         """Return the certificates that prove which data Veriff stored, for integrations with that product.
@@ -362,7 +395,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/list-session-certificates.
         """
-        return await self._transport.send(endpoints.certificates(self.id))
+        return await self._runtime.transport.send(endpoints.certificates(self.id))
 
     async def stop_monitoring(self) -> Monitoring:
         """Stop monitoring watchlists for the person. The API cannot start it again.
@@ -375,7 +408,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
         """
-        return await self._transport.send(endpoints.stop_monitoring(self.id))
+        return await self._runtime.transport.send(endpoints.stop_monitoring(self.id))
 
     async def full_auto_decision(self) -> FullAutoDecision | None:
         """Return a decision that was made without a human, for integrations of the Essential plan.
@@ -387,36 +420,36 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/docs/essential-plan-full-auto.
         """
-        return await self._transport.send(endpoints.full_auto_decision(self.id))
+        return await self._runtime.transport.send(endpoints.full_auto_decision(self.id))
 
     async def ine_registry(self) -> IneResult:
         """Return the result of Mexico's INE registry, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
         """
-        return await self._transport.send(endpoints.ine_registry(self.id))
+        return await self._runtime.transport.send(endpoints.ine_registry(self.id))
 
     async def curp_registry(self) -> CurpResult:
         """Return the result of Mexico's CURP registry, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1.
         """
-        return await self._transport.send(endpoints.curp_registry(self.id))
+        return await self._runtime.transport.send(endpoints.curp_registry(self.id))
 
     async def ine_curp_registry(self) -> IneCurpResult:
         """Return the results of both of Mexico's registries, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
         """
-        return await self._transport.send(endpoints.ine_curp_registry(self.id))
+        return await self._runtime.transport.send(endpoints.ine_curp_registry(self.id))
 
     async def timestamps(self) -> tuple[Timestamp, ...]:
         """Return trusted timestamps of the media; a guess, seen in an older client only."""
-        return await self._transport.send(endpoints.timestamps(self.id))
+        return await self._runtime.transport.send(endpoints.timestamps(self.id))
 
     async def transportation_registry(self) -> TransportationResult:
         """Return the result of a registry of driving licences; a guess, of an older product."""
-        return await self._transport.send(endpoints.transportation_registry(self.id))
+        return await self._runtime.transport.send(endpoints.transportation_registry(self.id))
 
     async def delete(self) -> None:
         """Delete the session with all its data, if the integration is allowed to.
@@ -434,7 +467,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
         """
-        await self._transport.send(endpoints.delete_session(self.id))
+        await self._runtime.transport.send(endpoints.delete_session(self.id))
 
     async def decision(self) -> Decision | None:
         """Return the decision, or ``None`` while there is none. This asks Veriff once.
@@ -451,9 +484,9 @@ class VerificationSession:
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
         # Read before the request: a decision that arrives during it is newer than the response.
-        asked_at = self._waiters.sequence
-        decision = await self._transport.send(endpoints.decision(self.id))
-        if decision is not None and await self._waiters.publish(decision, asked_at):
+        asked_at = self._runtime.waiters.sequence
+        decision = await self._runtime.transport.send(endpoints.decision(self.id))
+        if decision is not None and await self._runtime.waiters.publish(decision, asked_at):
             self._on_decision(decision)
         return decision
 
@@ -477,7 +510,8 @@ class VerificationSession:
                 decision that the inbox has, or that Veriff returns now.
             until: Returns whether a decision ends the wait. By default each one does except ``review``, which another
                 decision follows.
-            poll: How often to poll for this wait; by default, the client's policy decides.
+            poll: How often to poll for this wait, also while an inbox works; by default, the client's policy decides.
+                Its ``max_rate`` has no effect: one poller serves all waits of the client.
 
         Returns:
             The decision; check its ``status``. Its ``source`` is how this client received it.
@@ -498,32 +532,88 @@ class VerificationSession:
         """
         if until is not None:
             check_condition("until", until)
-        check_optional(
-            "poll",
-            poll,
-            PollPolicy,
-            remedy="pass PollPolicy(...), or None for the client's own",
-            error=InvalidArgumentError,
-        )
-        decision = await self._waiters.wait(
+        decision = await self._runtime.waiters.wait(
             self.id,
             until=until or _is_conclusive,
             timeout=seconds_of(timeout),
-            poll=poll,
-            last=self._last,
+            poll=_check_poll(poll) or self._runtime.poll,
+            get_decision=self._runtime.get_decision,
+            last=self._known.decision,
             last_status=self.status,
         )
         self._on_decision(decision)
         return decision
 
+    def watch(
+        self, *, timeout: float | None = None, poll: PollPolicy | None = None, status: Status | str | None = None
+    ) -> SessionWatch:
+        """Watch the states of the session, for example to show them live on a page.
+
+        The first state is the present one, and the last one is final: ``approved``, ``declined``, ``expired`` or
+        ``abandoned``. A request for a resubmission does not end the watch, since the session continues. States come
+        from webhooks that any process has recorded, from polls, and from `submit` of this client; ``started``, and a
+        ``submitted`` of another process, from webhooks only. Any number of watches and waits for the same session cost
+        one poll and one lookup in the inbox. No state comes twice, and none that is older than the one before. A
+        consumer that is slow gets the latest state only.
+
+        Nothing remains of a watch that has ended, was closed (``aclose``), or was left by ``break``, an exception or a
+        cancellation, as soon as no variable or stored traceback refers to it. A cancelled step does not end it.
+
+        Args:
+            timeout: Seconds in which a final state must come, from the first step on, or ``None`` for no limit.
+            poll: How often to poll for this watch, also while an inbox works; by default, the client's policy decides.
+            status: The status that your program has stored, for example ``"submitted"``. By default, Veriff is asked
+                about a session that neither this object nor the inbox knows: for its decision, and for its attempts.
+
+        Returns:
+            An async iterator of `SessionState`. The decision is its ``effective_decision``, which each final state has.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid. The other errors are raised by a step of the iteration, after
+                the latest state was returned.
+            DecisionTimeoutError: No final state came in time; watching again is safe.
+            ClientClosedError: The client was closed.
+            NotFoundError: This integration has no such session; see `wait_for_decision`.
+            ApiError: Veriff refuses to answer, and no inbox works; see `wait_for_decision`.
+            ResponseError: Three responses in a row could not be parsed or verified, and no inbox works.
+
+        Example:
+            >>> async for state in session.watch():
+            ...     await websocket.send_json({"status": state.status})
+        """
+        from veriff_async._waiting.watch import SessionWatch
+
+        given = None if status is None else Status(check_text("status", status, error=InvalidArgumentError))
+        return SessionWatch(
+            self._runtime.waiters,
+            self.id,
+            timeout=seconds_of(timeout),
+            poll=_check_poll(poll) or self._runtime.poll,
+            get_known=lambda: (self._later_status(given), self._known.decision),
+            on_state=self._on_state,
+        )
+
+    def _later_status(self, stored: Status | None) -> Status | None:
+        known = self.status
+        if known is None or stored is None:
+            return known or stored
+        # After a decision, the stored status may be that of the attempt before.
+        return stored if self._known.decision is None and can_follow(known, stored) else known
+
+    def _on_state(self, state: SessionState) -> None:
+        if (decision := state.effective_decision) is None:
+            self._update_status(state.status)
+        else:
+            self._on_decision(decision)
+
     def _on_decision(self, decision: Decision) -> None:
-        self._last = decision
+        self._known.decision = decision
         self._update_status(decision.status)
 
     def _update_status(self, status: Status) -> None:
         # Responses may arrive out of order; an older one must not reset the status.
-        if self.status is None or can_follow(self.status, status):
-            self.status = status
+        if self._known.status is None or can_follow(self._known.status, status):
+            self._known.status = status
 
 
 def _document_of(session_id: str, certificate: Certificate | str, document: SourceDocument | str) -> CertificateFile:
@@ -556,6 +646,11 @@ def seconds_of(timeout: float | None) -> float | None:
         msg = f"timeout must be a number of seconds, zero or more, or None for no limit, got {describe_value(value)}."
         raise InvalidArgumentError(msg)
     return None if value > _NO_LIMIT else float(value)
+
+
+def _check_poll(poll: PollPolicy | None) -> PollPolicy | None:
+    remedy = "pass PollPolicy(...), or None for the client's own"
+    return check_optional("poll", poll, PollPolicy, remedy=remedy, error=InvalidArgumentError)
 
 
 def _is_conclusive(decision: Decision) -> bool:

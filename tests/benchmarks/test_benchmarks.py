@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SUBJECTS = {
+    "sandboxes",
     "uploads",
     "relay",
     "downloads",
@@ -27,6 +28,8 @@ SUBJECTS = {
     "threshold",
     "waiting",
     "storage",
+    "synchronous",
+    "telemetry",
 }
 
 

@@ -88,9 +88,9 @@ async def test_model_counts_the_polls_of_the_real_poller(sandbox: Sandbox, *, ma
             for wait, session in zip(waits, sessions, strict=True):
                 if wait.decided_at == now:
                     sandbox.decide(session.id, "approved")
-                if wait.webhook_at == now and session.id in veriff._waiters.sessions:
+                if wait.webhook_at == now and session.id in veriff._runtime.waiters.sessions:
                     await inbox.record(decision_webhook(session.id))
-                    await until(lambda session=session: session.id not in veriff._waiters.sessions)  # type: ignore[misc]
+                    await until(lambda session=session: session.id not in veriff._runtime.waiters.sessions)  # type: ignore[misc]
             loop.advance_time(STEP)
             await until(lambda: is_settled(veriff))
     paths = [request.path for request in sandbox.requests]
@@ -104,8 +104,8 @@ async def test_model_counts_the_polls_of_the_real_poller(sandbox: Sandbox, *, ma
 
 def is_settled(veriff: VeriffClient) -> bool:
     """Return whether no poll is running, and the next one is due later than now."""
-    due = [session.due for session in veriff._waiters.sessions.values()]
-    now, slot = asyncio.get_running_loop().time(), veriff._waiters._poller._next_slot
+    due = [session.due for session in veriff._runtime.waiters.sessions.values()]
+    now, slot = asyncio.get_running_loop().time(), veriff._runtime.waiters._poller._next_slot
     return math.inf not in due and (not due or max(min(due), slot) > now)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COMMAND: Final = (sys.executable, "-m", "veriff_async.cli")
 SECONDS: Final = 60.0
-FOREIGN: Final = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
+FOREIGN: Final = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_", "PYTHONASYNCIODEBUG")
 """Prefixes of variables that a developer's shell may set and that change the output of commands."""
 
 
@@ -49,15 +49,15 @@ def read_terminal(terminal: int, words: str | None = None) -> str:
     return written.decode(errors="replace")
 
 
-def open_terminal() -> tuple[int, int]:
-    """Open a terminal of 80 columns, and return its descriptor and that of the programs in it."""
+def open_terminal(rows: int = 40, columns: int = 80) -> tuple[int, int]:
+    """Open a terminal, and return its descriptor and that of the programs in it."""
     if sys.platform == "win32":
         pytest.skip("Windows has no pseudo-terminals")
     import fcntl  # noqa: PLC0415  missing on Windows
     import termios  # noqa: PLC0415  missing on Windows
 
     terminal, end = os.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     return terminal, end
 
 
@@ -138,13 +138,15 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 @pytest.fixture
 def run_in_terminal() -> Callable[..., tuple[int, str]]:
-    """Return a function that runs the command in a terminal of 80 columns and returns exit code and output.
+    """Return a function that runs the command in a terminal and returns exit code and output.
 
-    `started` is called with its process id.
+    `started` is called with its process id; `size` is that of the terminal, in lines and columns.
     """
 
-    def call(*arguments: str, started: Callable[[int], object] = int, **variables: str) -> tuple[int, str]:
-        terminal, end = open_terminal()
+    def call(
+        *arguments: str, started: Callable[[int], object] = int, size: tuple[int, int] = (40, 80), **variables: str
+    ) -> tuple[int, str]:
+        terminal, end = open_terminal(*size)
         with subprocess.Popen(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             stdin=end,

@@ -24,7 +24,7 @@ from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, M
 from veriff_async.cli.batch.manifest import ManifestCheck, check_manifest, iter_jobs
 from veriff_async.cli.batch.progress import ProgressDisplay, format_duration
 from veriff_async.cli.batch.results import open_results
-from veriff_async.cli.batch.saved_options import SavedOptions, load_options, save_options
+from veriff_async.cli.batch.saved_options import RunLimits, SavedOptions, load_options, read_limits, save_options
 from veriff_async.inbox import SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
 from veriff_async.testing import decision_event
@@ -32,6 +32,9 @@ from veriff_async.testing import decision_event
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
+
+    from blockbuster import BlockBuster
+    from click.testing import Result
 
     from veriff_async import WebhookEvent
     from veriff_async.sandbox import ReceivedRequest
@@ -215,7 +218,7 @@ def test_invalid_rows_are_reported_before_the_first_request(
     before = len(service.sandbox.requests)
     commands = [
         ("jobs.csv", "--journal=a.db", "--out=r.jsonl"),
-        ("jobs.csv", "--check", "--json"),
+        ("jobs.csv", "--dry-run", "--json"),
         ("jobs.csv", "--journal=b.db", "--out=other.jsonl", "--skip-bad"),
     ]
     processes = [start("batch", "run", *command, **service.sandbox.environ) for command in commands]
@@ -268,6 +271,58 @@ def test_submit_only_and_collect_split_submission_from_waiting(folder: Path, sta
     people = [line.get("person") for line in read_results(folder / "r.jsonl") if line["session_id"] == first]
     assert any("Ada" in json.dumps(person).title() for person in people), "the person is shown with --show-person"
     assert {JobState.DECIDED: 2} == anyio.run(count_by_state, folder / "a.db")
+
+
+def test_spent_budget_has_its_own_exit_code_and_a_later_run_continues(
+    folder: Path, invoke: Callable[..., Result], service: CountingSandbox, blockbuster: BlockBuster
+) -> None:
+    """A plan costs nothing; the run creates what is permitted, lists the rest as left, and `resume` continues."""
+    blockbuster.deactivate()  # the command has the loop to itself
+    ids = [f"job-{number}" for number in range(5)]
+    (folder / "jobs.csv").write_text("\n".join(["id,face,timeout", *(f"{job_id},front.jpg,60" for job_id in ids), ""]))
+    files = ("--journal=a.db", "--out=r.jsonl")
+    variables = {**service.sandbox.environ, "VERIFF_MAX_SESSIONS": "2"}
+
+    def run(*words: str) -> Result:
+        return invoke("batch", *words, **variables)
+
+    plan = run("run", "jobs.csv", "--journal=a.db", "--dry-run", "--max-per-hour=1", "--json")
+    assert not (folder / "a.db").exists()
+    assert service.sandbox.requests == ()
+    first = run("run", "jobs.csv", *files, "--poll-rate=1000")
+    content = (folder / "a.db").read_bytes()
+    later_plan = run("run", "jobs.csv", "--journal=a.db", "--dry-run", "--max-sessions=4")
+    assert content == (folder / "a.db").read_bytes()
+    second = run("resume", *files, "--max-sessions=4", "--json")
+    third = run("resume", *files)
+    last = run("resume", *files, "--max-sessions=9")
+    status = run("status", "--journal=a.db", "--json")
+
+    document = json.loads(plan.stdout)
+    assert (plan.exit_code, document["rows"], document["new"], document["files"]) == (0, 5, 5, 2)
+    assert (document["sessions"], document["left"], document["seconds"]) == (2, 3, 3600)
+    assert document["bytes"] == 2 * len(PICTURE)
+    assert "  sessions: 2\n  left: 1\n" in later_plan.stdout
+    assert [first.exit_code, later_plan.exit_code, second.exit_code, third.exit_code, last.exit_code] == [5, 0, 5, 5, 0]
+    assert json.loads(status.stdout)["sessions"] == {"total": 5, "last_hour": 5}
+    assert "new\tSessionLimitError\t3\n" in first.stdout
+    assert "3 jobs are left" in first.stderr
+    assert "batch resume --journal a.db --out r.jsonl --max-sessions COUNT" in first.stderr
+    assert json.loads(second.stdout)["left"] == 1
+    assert "1 jobs are left" in third.stderr, "resume uses the limit of the last run"
+    assert {(job_id, "approved"): 1 for job_id in ids} == service.count_sessions(*ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("MAX_SESSIONS", "-1"), ("MAX_PER_HOUR", "0"), ("MAX_PER_HOUR", "many"), ("POLL_RATE", "nan"), ("POLL_RATE", "0")],
+)
+def test_wrong_limits_in_variables_are_refused(name: str, text: str) -> None:
+    """A variable that is no number of its option is an error that names it; an empty one counts as missing."""
+    with pytest.raises(ConfigurationError, match=f"VERIFF_{name} must be a number"):
+        read_limits({f"VERIFF_{name}": text})
+
+    assert read_limits({f"VERIFF_{name}": " "}) == RunLimits()
 
 
 def test_check_ignores_missing_files_of_jobs_that_have_a_session(folder: Path) -> None:
@@ -325,6 +380,7 @@ def test_saved_options_load_unchanged_and_reject_any_other_content(folder: Path)
         skip_bad=True,
         submit_only=False,
         show_person=True,
+        limits=RunLimits(max_sessions=5, poll_rate=0.5),
     )
     journal = folder / "a.db"
     assert load_options(journal) is None
@@ -354,7 +410,9 @@ def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.Captu
     async def read_progress() -> str:
         async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
             display = ProgressDisplay(1000, veriff.statistics, is_submission=True)
-            display.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
+            display.update(
+                BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2, left=1, sessions_left=0)
+            )
             async with display.show(line_seconds=0):
                 while not (words := capsys.readouterr().err):  # noqa: ASYNC110  the display writes from another task
                     await asyncio.sleep(0)
@@ -363,8 +421,8 @@ def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.Captu
     line = anyio.run(read_progress).splitlines()[0]
 
     assert re.fullmatch(
-        r"7 of 1000 jobs, \d+\.\d/s, \d+ (s|min) left; running 3, waiting 0, submitted 4, decided 1, failed 0, "
-        r"unknown 0, stopped 2; 0\.00 MB sent",
+        r"8 of 1000 jobs, \d+\.\d/s, \d+ (s|min) left; running 3, waiting 0, submitted 4, decided 1, failed 0, "
+        r"unknown 0, stopped 2, left 1; 0\.00 MB sent; budget 0",
         line,
     )
     assert ["42 s", "3 min", "2 h 59 min"] == [format_duration(seconds) for seconds in (42, 185, 3 * 3600 - 1)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ("bash", ("veriff-async", "ver"), "verify"),
         ("zsh", ("veriff-async", "media", "download", "--if"), "--if-exists"),
         ("fish", ("veriff-async", "decision", "--show-"), "--show-person"),
+        ("bash", ("veriff-async", "fraud", "report", "--category", "inj"), "injected_media"),
     ],
 )
 def test_completion_offers_commands_and_options_to_each_shell(

@@ -32,13 +32,13 @@ UNKNOWN: Final = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
 
 
-def submit_session(sandbox: Sandbox) -> str:
+def submit_session(sandbox: Sandbox, *media: Media) -> str:
     """Submit a session, and return its id."""
 
     async def work() -> str:
         async with VeriffClient.from_env(sandbox.environ) as veriff:
             session = await veriff.create_session(person=Person(first_name="Grace"))
-            await session.upload(Media(PICTURE, "face"))
+            await session.upload(*(media or (Media(PICTURE, "face"),)))
             await session.submit()
             return session.id
 

@@ -8,6 +8,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pyte
 import pytest
 from click.testing import CliRunner
 
@@ -59,7 +60,7 @@ def test_demo_without_a_terminal_writes_plain_lines(run: Run) -> None:
 
     assert ESCAPE not in result.stdout
     assert "\r" not in result.stdout
-    for name in ("document-front.jpg", "document-back.jpg", "face.jpg"):
+    for name in ("document-front.webp", "document-back.webp", "face.webp"):
         assert len(re.findall(rf"^  {name}: 0\.\d\d MB sent$", result.stdout, re.MULTILINE)) == 1
 
 
@@ -81,7 +82,7 @@ def test_demo_in_a_terminal_shows_a_bar_per_file_and_a_table(
     text = re.sub(rf"{ESCAPE}\[[0-9;?]*[A-Za-z]", "", written)
 
     assert code == 0
-    for name in ("document-front.jpg", "document-back.jpg", "face.jpg"):
+    for name in ("document-front.webp", "document-back.webp", "face.webp"):
         assert re.search(rf"{name} +━+ *100% (\d+\.?\d*)/\1 kB", text)
     assert "Decision" in text
     assert re.search(r"│ status +│ approved +│", text)
@@ -101,8 +102,22 @@ def test_dumb_terminal_gets_plain_lines(run_in_terminal: RunInTerminal) -> None:
     code, written = run_in_terminal("demo", TERM="dumb")
 
     assert code == 0
-    assert "document-front.jpg: 0." in written
+    assert "document-front.webp: 0." in written
     assert ESCAPE not in written
+
+
+@pytest.mark.parametrize(("lines", "columns"), [(24, 80), (15, 40)])
+def test_decision_is_on_the_screen_at_the_end(run_in_terminal: RunInTerminal, lines: int, columns: int) -> None:
+    """A small terminal shows the whole table of the decision, above the next prompt."""
+    code, written = run_in_terminal("demo", size=(lines, columns))
+    screen = pyte.Screen(columns, lines)
+    pyte.Stream(screen).feed(written)  # pyright: ignore[reportUnknownMemberType]  pyte has no types
+
+    shown = "\n".join(screen.display)
+
+    assert code == 0
+    assert re.search(r"Decision\s+┏.*status +│ approved", shown, re.DOTALL), shown
+    assert "…" not in shown
 
 
 def test_demo_with_json_writes_one_document(run: Run) -> None:

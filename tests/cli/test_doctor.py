@@ -20,16 +20,15 @@ from aiohttp import web
 
 from tests.conditions import needs_posix
 from veriff_async import Credentials, SignatureError, verify_webhook
+from veriff_async._protocol.health import MAX_SKEW, check_clock, measure_clock_skew
 from veriff_async.cli.doctor.checks import (
     CHECKS,
-    CheckOutcome,
-    CheckResult,
-    check_clock,
     check_receiver,
     check_variables,
     check_versions,
 )
 from veriff_async.cli.doctor.command import diagnose
+from veriff_async.health import CheckOutcome, CheckResult
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
@@ -351,7 +350,8 @@ def test_clock_difference_decides_the_outcome() -> None:
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
     def check(off: float) -> CheckOutcome:
-        return check_clock(format_datetime(now - timedelta(seconds=off), usegmt=True), now=now, seconds=1).outcome
+        date = format_datetime(now - timedelta(seconds=off), usegmt=True)
+        return check_clock(measure_clock_skew(date, now=now, seconds=1), MAX_SKEW).outcome
 
     assert [check(off) for off in (0, 20, -20, 60, -60, 200, -200)] == [
         CheckOutcome.OK,
@@ -362,8 +362,8 @@ def test_clock_difference_decides_the_outcome() -> None:
         CheckOutcome.FAILED,
         CheckOutcome.FAILED,
     ]
-    assert check_clock(None, now=now, seconds=1).outcome is CheckOutcome.SKIPPED
-    assert check_clock("yesterday", now=now, seconds=1).outcome is CheckOutcome.SKIPPED
+    for date in (None, "yesterday"):
+        assert check_clock(measure_clock_skew(date, now=now, seconds=1), MAX_SKEW).outcome is CheckOutcome.SKIPPED
 
 
 @pytest.mark.anyio

@@ -77,11 +77,11 @@ def test_thresholds_of_a_file_replace_the_defaults(invoke: Invoke, auto_sandbox:
 
 
 def test_check_alone_reports_every_failing_picture(invoke: Invoke, folder: Path) -> None:
-    """``--check --check-quality`` needs no credentials, and reports damaged pictures too."""
+    """``--dry-run --check-quality`` needs no credentials, and reports damaged pictures too."""
     (folder / "damaged.jpg").write_bytes((folder / "sharp.jpg").read_bytes()[:8000])
     (folder / "jobs.csv").write_text("id,document-front\na,sharp.jpg\nb,blurred.jpg\nc,damaged.jpg\n")
 
-    checked = invoke("batch", "run", "jobs.csv", "--check", "--check-quality", "--json")
+    checked = invoke("batch", "run", "jobs.csv", "--dry-run", "--check-quality", "--json")
 
     assert 2 == checked.exit_code
     reasons = {row["job_id"]: row["reason"] for row in json.loads(checked.stdout)["invalid_rows"]}

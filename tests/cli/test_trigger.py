@@ -13,22 +13,28 @@ from uuid import UUID
 import pytest
 import trustme
 from click.testing import CliRunner
+from hypothesis import given, strategies as st
 
-from veriff_async import Credentials, DecisionEvent, SessionEvent, WebhookEvent, parse_webhook
+from veriff_async import Credentials, DecisionEvent, InvalidArgumentError, SessionEvent, WebhookEvent, parse_webhook
 from veriff_async._protocol.json.decode import dump
 from veriff_async.cli._commands import cli
 from veriff_async.cli._http import HttpProbe
-from veriff_async.cli.trigger import send_samples
+from veriff_async.cli.trigger import choose_samples, send_samples
+from veriff_async.cli.trigger_overrides import Override, override
 from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import WebhookKind
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
 
     from tests.cli.conftest import Receiver
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
+    Invoke = Callable[..., Result]
 
 KEY: Final = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11"
 SECRET: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
@@ -112,9 +118,8 @@ async def test_closed_port_is_reported_for_each_sample() -> None:
         port = closed.getsockname()[1]
     kinds = (WebhookKind.EVENT, WebhookKind.ADDRESS)
 
-    sent = await send_samples(
-        kinds, f"http://127.0.0.1:{port}/", credentials=CREDENTIALS, session_id=SESSION, status="submitted"
-    )
+    chosen = choose_samples(kinds, session_id=SESSION, status="submitted")
+    sent = await send_samples(chosen, f"http://127.0.0.1:{port}/", credentials=CREDENTIALS)
 
     assert [(attempt.sample.kind, attempt.sample.status) for attempt in sent] == [
         ("event", "submitted"),
@@ -238,3 +243,117 @@ def test_started_is_sent_before_submitted(receiver: Receiver, cli_runner: CliRun
     assert [event.action for event in events if isinstance(event, SessionEvent)] == ["started", "submitted"]
     assert "2 of 2 webhooks not accepted" in result.output
     assert result.exit_code == 1
+
+
+def test_set_changes_members_with_their_types(invoke: Invoke, receiver: Receiver) -> None:
+    """A number is a number, but stays a text where the sample has one; null, lists and new members are possible."""
+    result = invoke(
+        *("trigger", "decision", "--status", "declined", "--to", receiver.url, "--json"),
+        *("--set", "verification.reasonCode=102", "--set", "verification.vendorData=42"),
+        *("--set", "verification.person.lastName=null", "--set", 'verification.comments=["a"]'),
+        *("--set", "verification.comments.1=b", "--set", "verification.document.remarks=x=y"),
+        *("--set", "verification.code=1e999", "--set", "technicalData.ip=NaN"),
+        **VARIABLES,
+    )
+
+    ((headers, body),) = receiver.received
+    verification = json.loads(body)["verification"]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (verification["reasonCode"], verification["vendorData"]) == (102, "42")
+    assert verification["person"] | {"lastName": None} == verification["person"]
+    assert (verification["code"], json.loads(body)["technicalData"]["ip"]) == ("1e999", "NaN"), "they are not JSON"
+    assert (verification["comments"], verification["document"]["remarks"]) == (["a", "b"], "x=y")
+    event = read_event(headers, body)
+    assert isinstance(event, DecisionEvent)
+    assert event.decision.reason_code == 102
+
+
+def test_body_is_sent_as_it_is_given(invoke: Invoke, receiver: Receiver, tmp_path: Path) -> None:
+    """A whole webhook comes from a file or standard input, may be changed, and is named by its kind."""
+    whole = {"id": SESSION, "attemptId": "a", "feature": "selfid", "code": 7001, "action": "started", "é": [1.5, None]}
+    (tmp_path / "body.json").write_text(json.dumps(whole), encoding="utf-8")
+
+    words = ("trigger", "--to", receiver.url, "--body")
+    from_file = invoke(*words, str(tmp_path / "body.json"), "--set", "code=7002", **VARIABLES)
+    from_stdin = invoke(*words, "-", "--json", stdin='{"anything": 1}', **VARIABLES)
+
+    bodies = [json.loads(body) for _, body in receiver.received]
+    assert (from_file.exit_code, from_stdin.exit_code) == (0, 0)
+    assert bodies == [{**whole, "code": 7002}, {"anything": 1}]
+    assert isinstance(read_event(*receiver.received[0]), SessionEvent)
+    assert "ms  event" in from_file.stdout
+    assert (json.loads(from_stdin.stdout)["sent"][0]["kind"], json.loads(from_stdin.stdout)["session_id"]) == (
+        "unknown",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("decision", "--set", "verification.reasonCode"), 1, "--set takes PATH=VALUE"),
+        (("decision", "--set", "=1"), 1, "--set takes PATH=VALUE"),
+        (("decision", "--set", "a..b=1"), 1, "--set takes PATH=VALUE"),
+        (("decision", "--set", "decision.reasonCode=1"), 1, "cannot reach decision: the body has status, verification"),
+        (("decision", "--set", "verificaton.code=1"), 1, "cannot reach verificaton: did you mean verification?"),
+        (("decision", "--set", "status.code=1"), 1, "set status itself to a JSON object or list"),
+        (("decision", "--set", "verification.comments.2=1"), 1, "verification.comments is a list of 0; give an index"),
+        (("decision", "--set", "verification.comments.٣=1"), 1, "verification.comments is a list of 0"),
+        (("all", "--set", "id=1"), 2, "--set needs one KIND"),
+        (("decision", "--body", "-"), 2, "--body is the whole webhook"),
+        (("--status", "declined", "--body", "-"), 2, "--body is the whole webhook"),
+        (("--body", "-"), 1, "is not a JSON object"),
+    ],
+)
+def test_wrong_overrides_teach(
+    invoke: Invoke, receiver: Receiver, words: tuple[str, ...], code: int, message: str
+) -> None:
+    """Nothing is posted, and the message says what the body has at that place."""
+    result = invoke("trigger", *words, "--to", receiver.url, stdin="[1]", **VARIABLES)
+
+    assert (result.exit_code, receiver.received) == (code, []), result.stderr
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"), [("verification.reasonCod", "reasonCode"), ("reasonCode", "verification.reasonCode")]
+)
+def test_new_member_with_a_similar_name_gives_a_warning(
+    invoke: Invoke, receiver: Receiver, path: str, meant: str
+) -> None:
+    """A member that is probably mistyped is added, because Veriff may have it, with a warning that suggests another."""
+    result = invoke("trigger", "decision", "--to", receiver.url, "--set", f"{path}=1", **VARIABLES)
+
+    assert result.exit_code == 0
+    assert f"did you mean {meant}?" in " ".join(result.stderr.split())
+    body = json.loads(receiver.received[0][1])
+    assert (body["verification"] if "." in path else body)[path.rpartition(".")[2]] == 1
+
+
+LEAF: Final = st.none() | st.booleans() | st.integers(-9, 2**53) | st.text(max_size=2)
+JSON: Final = LEAF | st.lists(LEAF, max_size=2) | st.dictionaries(st.sampled_from("abc"), LEAF, max_size=2)
+
+
+@given(body=st.dictionaries(st.sampled_from("abc"), JSON), path=st.text("abc.01", max_size=4), value=JSON)
+def test_an_override_changes_one_place_or_refuses(body: dict[str, object], path: str, value: object) -> None:
+    """Any path and value either change a copy, which then is JSON, or raise an error that names --set."""
+    before, text = json.dumps(body), value if isinstance(value, str) else json.dumps(value)
+    try:
+        changed, _ = override(body, [Override.parse(f"{path}={text}")])
+    except InvalidArgumentError:
+        pass
+    else:
+        found: object = changed
+        for name in path.split("."):
+            found = found[int(name)] if isinstance(found, list) else found[name]  # type: ignore[index]
+        assert found in (text, json.loads(json.dumps(value)), *([json.loads(text)] if is_json(text) else []))
+    assert before == json.dumps(body)
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -81,6 +81,8 @@ def check_arguments(arguments: list[str], command: click.Command = cli, parent: 
         elif not isinstance(parameter.type, (click.Path, click.File)):
             parameter.type_cast_value(context, value)
     if isinstance(command, click.Group):
+        if not left and command.invoke_without_command:
+            return
         if not left:
             raise click.MissingParameter(ctx=context, param_type="command")
         _, subcommand, rest = command.resolve_command(context, left)

@@ -10,13 +10,14 @@ import importlib.util
 import json
 import mimetypes
 import os
-import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from aiohttp import web
+
+from tests.browser import CHROMIUM, NO_CHROMIUM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -56,7 +57,7 @@ SEARCHES: Final = {
     "secret": ("how-to/rotate-secrets.html",),
     "batch": ("how-to/run-batches.html",),
     "pytest": ("how-to/test-your-program.html",),
-    "sandbox": ("concepts/sandbox.html",),
+    "sandbox": ("how-to/run-the-sandbox-anywhere.html",),
     "face detector": ("how-to/check-pictures.html",),
     "progress": ("how-to/upload-media.html",),
     "cancel": ("how-to/", "concepts/", "reference/"),
@@ -76,11 +77,9 @@ def blockbuster() -> None:
 @pytest.fixture
 def chromium() -> str:
     """Return the path of the browser, or skip the test."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("VERIFF_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no Chromium is on PATH, and VERIFF_CHROMIUM names none")
-    return found
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
+    return CHROMIUM
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Final
 import click
 import pytest
 import yaml  # type: ignore[import-untyped]
+from PIL import Image
 
+from tests.conditions import without_slow_steps
 from tests.docs.pages import ROOT, Block, find_blocks, find_pages, read_blocks
 from tests.docs.shell import check_arguments, find_arguments, split_commands
-from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
+from veriff_async.sandbox._specimens import specimen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +52,13 @@ OTHER_PROGRAMS: Final = frozenset(
         "git",
         "gunicorn",
         "hypercorn",
+        "java",
         "jq",
+        "keytool",
+        "node",
+        "npm",
+        "npx",
+        "openssl",
         "pass",
         "pip",
         "pytest",
@@ -90,16 +99,16 @@ def test_every_example_runs(block: Block, tmp_path: Path, runner: Callable[[Path
     """
     if not os.environ.get("VERIFF_DOCS") and not block.name.startswith(("README", "docs/index", "docs/start/")):
         pytest.skip("VERIFF_DOCS=1 runs the programs of all pages")
-    for name, picture in (("front.jpg", "document-front.jpg"), ("selfie.jpg", "face.jpg")):
-        with specimen(picture) as path:
-            tmp_path.joinpath(name).write_bytes(path.read_bytes())
+    for name, picture in (("front.jpg", "document-front.webp"), ("selfie.jpg", "face.webp")):
+        with specimen(picture) as path, Image.open(path) as image:
+            image.save(tmp_path / name, quality=90)
     tmp_path.joinpath("example.py").write_text(block.code, encoding="utf-8")
     warning = "ignore" if block.exception == "not checked for warnings" else "error"
 
     with Sandbox(decide_after=0) as sandbox:
         code = runner(tmp_path, dict(sandbox.environ), warning)
 
-    assert (0, "") == (code, tmp_path.joinpath("errors").read_text(encoding="utf-8"))
+    assert (0, "") == (code, without_slow_steps(tmp_path.joinpath("errors").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("block", PARSED)
@@ -155,6 +164,15 @@ def check_dockerfile(code: str) -> None:
         ), line
 
 
+def check_javascript(code: str) -> None:
+    """Parse a module, where Node.js is installed."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    command = [node, "--input-type=module", "--check", "-"]
+    subprocess.run(command, input=code, text=True, check=True, timeout=60)  # noqa: S603  it runs nothing
+
+
 def check_shell(code: str) -> None:
     """Parse our commands as the command line does; other programs are known."""
     for words in split_commands(code):
@@ -172,6 +190,7 @@ def check_shell(code: str) -> None:
 PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "python": check_python,
     "sh": check_shell,
+    "js": check_javascript,
     "json": check_json,
     "toml": tomllib.loads,
     "yaml": check_yaml,

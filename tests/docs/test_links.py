@@ -23,6 +23,7 @@ ANCHOR: Final = re.compile(r"""<[a-z][^>]*?\s(?:id|name)="([^"]*)\"""")
 LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
 HOSTS: Final = frozenset(
     {
+        "asgi.readthedocs.io",
         "devdocs.veriff.com",
         "docs.aiohttp.org",
         "docs.python.org",
@@ -30,14 +31,17 @@ HOSTS: Final = frozenset(
         "hypothesis.readthedocs.io",
         "keepachangelog.com",
         "mangum.fastapiexpert.com",
+        "opentelemetry-python.readthedocs.io",
         "pypi.org",
         "redis.io",
         "redis.readthedocs.io",
         "semver.org",
         "sqlite.org",
         "taskiq-python.github.io",
+        "testcontainers.com",
         "veriff-async.readthedocs.io",
         "www.attrs.org",
+        "www.rfc-editor.org",
         "www.veriff.com",
     }
 )

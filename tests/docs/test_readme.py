@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from typing import Final
 
 import pytest
@@ -72,3 +73,13 @@ def test_ci_uses_the_command_of_the_readme() -> None:
 
     assert "README.md" in script
     assert "pip install -e" not in script.replace('pip install -e ".*"', "")
+
+
+def test_table_of_extras_is_complete() -> None:
+    """The page about the installation names every extra that a user can install."""
+    project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = ROOT.joinpath("docs", "start", "install.md").read_text(encoding="utf-8")
+
+    listed = set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE))
+
+    assert listed == project["optional-dependencies"].keys() - {"dev"}

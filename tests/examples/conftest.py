@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from anyio import to_thread
+
+from tests.conditions import until_in_thread
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,13 +29,12 @@ def free_port() -> int:
 
 async def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Return when a server listens on a port."""
-    async with asyncio.timeout(SECONDS):
-        while process.poll() is None:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionError:
-                await asyncio.sleep(0.02)  # the examples have no other signal that they listen
-                continue
-            writer.close()
-            return
-    pytest.fail("the example ended before it listened")
+
+    def is_listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    # The examples have no other signal that they listen.
+    await to_thread.run_sync(until_in_thread, lambda: process.poll() is not None or is_listening(), SECONDS)
+    if process.poll() is not None:
+        pytest.fail("the example ended before it listened")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from anyio import to_thread
 from redis import Redis
 
+from tests.conditions import until_in_thread
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
 from tests.examples.web import JPEG, UVICORN, WEBHOOKS
 from tests.servers import single_redis_server
@@ -74,9 +74,7 @@ async def run(environ: Mapping[str, str], *arguments: str) -> AsyncIterator[subp
 
 async def until(is_reached: Callable[[], bool]) -> None:
     """Return when a state is reached that other processes bring about; called in a thread."""
-    async with asyncio.timeout(SECONDS):
-        while not await to_thread.run_sync(is_reached):  # noqa: ASYNC110  processes set no event
-            await asyncio.sleep(0.02)
+    await to_thread.run_sync(until_in_thread, is_reached, SECONDS)
 
 
 async def send_jobs(environ: Mapping[str, str], *job_ids: str) -> None:

@@ -23,8 +23,8 @@ from tests.conditions import needs_posix
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
 from tests.webhooks.conftest import under_uvicorn
 from veriff_async import Credentials
-from veriff_async.cli.specimens import SPECIMENS, specimen
 from veriff_async.sandbox import Fault, Sandbox
+from veriff_async.sandbox._specimens import SPECIMENS, specimen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -45,7 +45,7 @@ REQUIRED: Final = ("document-front", "face")
 
 def read_specimen(name: str) -> bytes:
     """Return a specimen picture."""
-    with specimen(f"{name}.jpg") as path:
+    with specimen(f"{name}.webp") as path:
         return path.read_bytes()
 
 
@@ -56,7 +56,7 @@ def draw_dark() -> bytes:
     return file.getvalue()
 
 
-PICTURES: Final = {name.removesuffix(".jpg"): read_specimen(name.removesuffix(".jpg")) for name in SPECIMENS}
+PICTURES: Final = {name.removesuffix(".webp"): read_specimen(name.removesuffix(".webp")) for name in SPECIMENS}
 DARK: Final = draw_dark()
 
 
@@ -70,7 +70,8 @@ class Browser:
         self.http = ClientSession(url, headers=headers, cookie_jar=CookieJar(unsafe=True))
 
     async def __aenter__(self) -> Self:
-        """Return itself."""
+        """Open the page, which sets the cookie."""
+        assert 200 == await self.call("GET", "/")
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -86,7 +87,7 @@ class Browser:
     async def put(self, context: str, picture: bytes | AsyncIterator[bytes], query: str = "") -> tuple[int, str]:
         """Send a picture, and return the status and the message of the response."""
         async with self.http.put(f"/pictures/{context}{query}", data=picture) as response:
-            return response.status, "" if response.status == 204 else (await response.json())["message"]
+            return response.status, "" if response.status == 204 else (await response.json(content_type=None))["detail"]
 
     async def send_all(self, **names: str) -> None:
         """Do what the script of the page does."""
@@ -138,6 +139,7 @@ def start(load: Callable[[], Callable[..., object]], tmp_path: Path, monkeypatch
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
     monkeypatch.setenv("PUBLIC_URL", "http://localhost")
     monkeypatch.setenv("INBOX", str(tmp_path / "inbox.db"))
+    monkeypatch.setenv("DATABASE", str(tmp_path / "identity.db"))
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[str]:
@@ -292,6 +294,44 @@ async def chunks(picture: bytes) -> AsyncIterator[bytes]:
     yield picture
 
 
+async def test_simultaneous_requests_share_one_session(
+    start: Start, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First requests of one browser at the same time, to two workers, create one session, and lose no picture."""
+    use_sandbox(sandbox, monkeypatch)
+    async with start() as first, start() as second, Browser(first) as browser:
+        begin = [
+            browser.call("POST", f"{url}/verification", data=NAMES, headers={"Origin": url})
+            for url in (first, second) * 3
+        ]
+        assert [204] * 6 == await asyncio.gather(*begin)
+        assert 1 == len(sandbox.sessions)
+
+        assert [(204, "")] * 2 == await asyncio.gather(*(browser.put(name, PICTURES[name]) for name in REQUIRED))
+        assert (
+            {204} <= set(await asyncio.gather(*(browser.call("POST", "/submission") for _ in range(3)))) <= {204, 409}
+        )
+        assert "We are checking" in await browser.page()
+
+
+async def test_failed_creation_can_be_repeated(app: str, sandbox: Sandbox) -> None:
+    """When Veriff refuses the creation, the next request creates the session at once."""
+    async with Browser(app) as browser:
+        sandbox.inject(Fault.status(400))
+        assert 422 == await browser.call("POST", "/verification", data=NAMES)
+        assert 204 == await browser.call("POST", "/verification", data=NAMES)
+        assert 1 == len(sandbox.sessions)
+
+
+async def test_browser_without_cookies_gets_an_explanation(app: str, sandbox: Sandbox) -> None:
+    """A browser that refuses cookies creates no session."""
+    async with Browser(app) as browser:
+        browser.http.cookie_jar.clear()
+        async with browser.http.post("/verification", data=NAMES) as response:
+            assert (400, "Allow cookies") == (response.status, (await response.json(content_type=None))["detail"][:13])
+    assert not sandbox.sessions
+
+
 async def test_session_needs_names(app: str, sandbox: Sandbox) -> None:
     """A request without names creates no session, with or without the page's form."""
     async with Browser(app) as browser:
@@ -306,7 +346,7 @@ async def test_unsuitable_upload_is_refused(app: str) -> None:
         assert 204 == await browser.call("POST", "/verification", data=NAMES)
         unsuitable: list[tuple[tuple[int, str], bytes | AsyncIterator[bytes]]] = [
             ((415, "This file cannot be used"), b"a text, and no picture"),
-            ((415, "This file cannot be used"), b""),
+            ((422, "The file is empty"), b""),
             ((415, "This file cannot be used"), b"\xff\xd8\xff\xe0 cut"),
             ((422, "The picture is too dark"), DARK),
             ((411, "The length"), chunks(PICTURES["face"])),
@@ -379,6 +419,7 @@ async def test_restart_of_the_server_loses_nothing(
         cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
     async with start() as url, Browser(url) as browser:
         sandbox.webhook_url = f"{url}/webhooks/veriff"
+        browser.http.cookie_jar.clear()
         browser.http.cookie_jar.update_cookies(cookies)
         async with browser.follow() as events:
             assert "submitted" == await next_status(events)
@@ -391,7 +432,7 @@ async def test_session_that_veriff_lost_is_forgotten(app: str, sandbox: Sandbox)
     async with Browser(app) as browser:
         assert 204 == await browser.call("POST", "/verification", data=NAMES)
         sandbox.inject(Fault.status(404))
-        assert 410 == (await browser.put("face", PICTURES["face"]))[0]
+        assert 404 == (await browser.put("face", PICTURES["face"]))[0]
         await browser.send_all()
         assert 2 == len(sandbox.sessions)
 
@@ -421,7 +462,6 @@ async def test_https_hardens_cookie_and_headers(
             assert "http" not in policy
             assert "no-store" == response.headers["Cache-Control"]
             assert "max-age" in response.headers["Strict-Transport-Security"]
-        async with browser.http.post("/verification", data=NAMES) as response:
             cookie = response.headers["Set-Cookie"]
             assert cookie.startswith("__Host-identity=")
             assert "secure" in cookie
@@ -431,6 +471,19 @@ async def test_https_hardens_cookie_and_headers(
             assert "Cache-Control" not in response.headers
         for path in ("/docs", "/openapi.json", "/sessions"):
             assert 404 == await browser.call("GET", path)
+
+
+async def test_readiness_follows_veriff_and_hides_the_cause(
+    app: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While Veriff fails, the readiness probe is answered 503 and the liveness probe 200; the cause is in the log."""
+    sandbox.inject(Fault.status(500))
+    async with ClientSession(app) as http:
+        async with http.get("/readyz") as response:
+            assert (503, "failed") == (response.status, (await response.json())["credentials"])
+        async with http.get("/health") as response:
+            assert 200 == response.status
+    assert "HTTP 500" in caplog.text
 
 
 async def test_logs_hold_no_personal_data(app: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
@@ -461,7 +514,8 @@ def test_secret_key_is_required(load: object, monkeypatch: pytest.MonkeyPatch) -
 async def test_stop_ends_streams(tmp_path: Path, without_coverage: None) -> None:
     """SIGTERM ends an open stream, and the server with its local Veriff stops without an error."""
     port = free_port()
-    settings = {"PORT": str(port), "INBOX": str(tmp_path / "inbox.db"), "SECRET_KEY": SECRET_KEY}
+    files = {"INBOX": str(tmp_path / "inbox.db"), "DATABASE": str(tmp_path / "identity.db")}
+    settings = {"PORT": str(port), "SECRET_KEY": SECRET_KEY, **files}
     command = [sys.executable, "-W", "error", "-m", "identity", "--sandbox"]
     process = await to_thread.run_sync(
         lambda: subprocess.Popen(  # noqa: S603  our own example
@@ -483,4 +537,5 @@ async def test_stop_ends_streams(tmp_path: Path, without_coverage: None) -> None
         process.kill()
     assert 0 == process.returncode, log.decode()
     assert b"Traceback" not in log
-    assert ["inbox.db"] == await to_thread.run_sync(lambda: [path.name for path in tmp_path.iterdir()])
+    left = await to_thread.run_sync(lambda: {path.name for path in tmp_path.iterdir()})
+    assert {"identity.db", "inbox.db"} == left

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from anyio import to_thread
 
+from tests.browser import CHROMIUM, NO_CHROMIUM, PHONE, check_page, open_chromium
 from tests.examples.test_fastapi import DARK, PICTURES, app, load, sandbox, start
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 __all__ = ("app", "load", "sandbox", "start")  # fixtures
 
-CHROMIUM: Final = os.environ.get("VERIFF_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 LABELS: Final = {
     "document-front": "Front of your document",
     "document-back": "Back of your document",
@@ -72,22 +70,14 @@ class Phone:
 
     def check(self) -> None:
         """Fail for violations of axe-core and for content that is wider than the screen."""
-        from axe_core_python.sync_playwright import Axe  # type: ignore[import-untyped]  # noqa: PLC0415
-
-        assert [] == [violation["id"] for violation in Axe().run(self.page)["violations"]]
-        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        check_page(self.page)
 
 
 @contextmanager
 def chromium() -> Iterator[Callable[..., BrowserContext]]:
     """Run the browser of this machine, and return a function that opens a new profile with the width of a phone."""
-    from playwright.sync_api import ViewportSize, sync_playwright  # noqa: PLC0415  only where a browser is
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        size = ViewportSize(width=390, height=844)
-        yield lambda **options: browser.new_context(viewport=size, has_touch=True, is_mobile=True, **options)
-        browser.close()
+    with open_chromium() as browser:
+        yield lambda **options: browser.new_context(**PHONE, **options)  # type: ignore[arg-type]
 
 
 def use_phone(url: str, sandbox: Sandbox) -> None:
@@ -158,7 +148,7 @@ def use_phone(url: str, sandbox: Sandbox) -> None:
         plain.get_by_role("heading", name="This verification has expired").wait_for()  # the page refreshes itself
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: set VERIFF_CHROMIUM to its path")
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 async def test_person_is_verified_with_a_phone(app: str, sandbox: Sandbox, blockbuster: BlockBuster) -> None:
     """Form, progress, hints, live status, another round, and the decision work in a browser, accessibly."""
     blockbuster.deactivate()  # playwright has a loop of its own, and blocks it

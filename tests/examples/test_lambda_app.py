@@ -131,13 +131,14 @@ def test_user_is_verified(
         content = response["body"]
         return response["statusCode"], json.loads(content) if content.startswith("{") else content
 
-    assert (401, {"error": "Log in first."}) == invoke("POST", "/verifications", user=None)
+    assert (401, {"detail": "Log in first."}) == invoke("POST", "/verifications", user=None)
     status, started = invoke("POST", "/verifications")
     assert 201 == status
     path = f"/verifications/{started['token']}"
     (session,) = sandbox.sessions
 
-    assert 400 == invoke("PUT", f"{path}/media/face", b"a text, and no picture")[0]
+    status, problem = invoke("PUT", f"{path}/media/face", b"a text, and no picture")
+    assert (415, "file-type-not-accepted", "face") == (status, problem["code"], problem["field"])
     assert 404 == invoke("PUT", f"{path}/media/face", JPEG, user="user-43")[0]
     assert 404 == invoke("POST", f"/verifications/{session.id}.{'0' * 64}/submit")[0]
     picture = JPEG + bytes(range(256)) * 2000

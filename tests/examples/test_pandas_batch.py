@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import signal
@@ -15,7 +14,7 @@ import pandas as pd
 import pytest
 from anyio import to_thread
 
-from tests.conditions import needs_posix
+from tests.conditions import needs_posix, until
 from tests.examples.conftest import EXAMPLES, SECONDS
 from tests.examples.web import JPEG
 from veriff_async.sandbox import Sandbox
@@ -128,10 +127,8 @@ async def test_killed_run_resumes(sandbox: Sandbox, folder: Path) -> None:
 
     process = await to_thread.run_sync(start)
     try:
-        async with asyncio.timeout(SECONDS):
-            while not _all_submitted(sandbox):
-                assert process.poll() is None
-                await asyncio.sleep(0.02)  # the program has no signal for it
+        await until(lambda: _all_submitted(sandbox) or process.poll() is not None, SECONDS)
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         await to_thread.run_sync(process.wait)
         for session in sandbox.sessions:

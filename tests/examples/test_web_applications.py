@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession
@@ -57,17 +58,17 @@ async def make_mistakes(user: Browser, url: str) -> None:
 
     async def refuses(status: int, method: str, path: str, data: bytes | AsyncIterator[bytes] | None = None) -> None:
         seen, answer = await user.send(method, url + path, data)
-        assert (status, True) == (seen, bool(answer.get("error"))), (path, seen, answer)
+        assert (status, True) == (seen, bool(answer.get("detail"))), (path, seen, answer)
 
     await refuses(401, "GET", "/verification")
     await user.log_in(url)
     await refuses(409, "PUT", FRONT, JPEG)  # nothing was started
     await refuses(409, "GET", "/verification")
     assert 204 == (await user.send("POST", f"{url}/verification"))[0]
-    await refuses(400, "PUT", FRONT, b"a text, and no picture")
-    await refuses(400, "PUT", FRONT, b"")
-    await refuses(400, "PUT", FRONT, pieces(MANY))
-    await refuses(400, "PUT", "/verification/media/holiday", JPEG)
+    await refuses(415, "PUT", FRONT, b"a text, and no picture")
+    await refuses(422, "PUT", FRONT, b"")
+    await refuses(413, "PUT", FRONT, pieces(MANY))
+    await refuses(422, "PUT", "/verification/media/holiday", JPEG)
     assert 204 == (await user.send("POST", f"{url}/verification"))[0]  # continues the same one
     assert 204 == (await user.send("PUT", url + FRONT, pieces(1)))[0]
     assert 204 == (await user.send("POST", f"{url}/verification/submit"))[0]
@@ -95,6 +96,14 @@ async def forge_cookies(user: Browser, url: str) -> None:
     async with ClientSession() as http, http.get(f"{url}/verification", headers=headers) as answer:
         assert 401 == answer.status
 
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    broken = b"; ".join(name.encode() + b"=\xff" for name in forged)  # not UTF-8
+    head = f"GET /verification HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+    writer.write(head.encode() + b"Cookie: " + broken + b"\r\n\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+
 
 async def stop_with_open_requests(program: Program, waiting: Browser, uploading: Browser) -> None:
     """Stop a program while it waits for a decision and receives a picture; it must complete both."""
@@ -112,7 +121,7 @@ async def stop_with_open_requests(program: Program, waiting: Browser, uploading:
     await started.wait()
     program.ask_to_stop()
     status, answer = await wait
-    assert (503, True) == (status, "again" in str(answer["error"]))
+    assert (503, True) == (status, "again" in str(answer["detail"]))
     may_end.set()
     assert (204, {}) == await upload
     assert await program.wait() in {0, -15}

@@ -13,6 +13,7 @@ from anyio import to_thread
 from attrs import define, field, frozen
 
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
+from veriff_async import ProblemDetails
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -135,8 +136,8 @@ class Browser:
         tokens = {cookie.key: cookie.value for cookie in self.jar}
         headers = {"X-CSRFToken": tokens["csrftoken"]} if "csrftoken" in tokens else {}
         async with self.http.request(method, url, data=data, headers=headers, expect100=expect100) as answer:
-            is_json = answer.content_type == "application/json"
-            return answer.status, await answer.json() if is_json else {}
+            is_json = answer.content_type in {"application/json", ProblemDetails.media_type}
+            return answer.status, await answer.json(content_type=None) if is_json else {}
 
     async def log_in(self, url: str, user: str = "user-42") -> None:
         """Log a user in."""

@@ -1,4 +1,4 @@
-"""The group of all commands. Each is defined in the module or folder of the same name."""
+"""The group of all commands. Each is in the module or folder of the same name, or in one that `_MODULES` names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ COMMANDS: Final = (
     "verify",
     "batch",
     "decision",
+    "attempts",
     "media",
+    "person",
+    "watchlist",
+    "fraud",
+    "certificates",
+    "delete",
     "listen",
     "trigger",
     "doctor",
     "sandbox",
+    "record",
+    "replay",
     "demo",
     "completion",
 )
 
-_FOLDERS: Final = frozenset({"batch", "doctor", "listen"})
-"""Commands that are folders; the others are modules."""
+# Modules of commands that are not in the module of their own name.
+_MODULES: Final = {
+    **{name: f"{name}.command" for name in ("batch", "doctor", "listen", "sandbox")},
+    **dict.fromkeys(("attempts", "person", "watchlist", "delete"), "session_data"),
+}
 
 
 class _Commands(CommandLine):
@@ -40,8 +51,8 @@ class _Commands(CommandLine):
         """Return a command, or `None` if no command has that name."""
         if cmd_name not in COMMANDS:
             return None
-        suffix = ".command" if cmd_name in _FOLDERS else ""
-        command: object = getattr(import_module(f"veriff_async.cli.{cmd_name}{suffix}"), cmd_name)
+        module = import_module(f"veriff_async.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: object = getattr(module, cmd_name)
         return command if isinstance(command, click.Command) else None
 
 

@@ -35,9 +35,6 @@ def load_settings(env_file: Path | None) -> Mapping[str, str]:
     A file replaces the environment completely. Mixing both could combine the key of one integration with the base URL
     of another, and send tests to production.
 
-    Args:
-        env_file: The value of ``--env-file``, or `None` for the environment of the process.
-
     Raises:
         ConfigurationError: The file cannot be read, or a line is not a variable; the message contains its number.
     """
@@ -64,10 +61,6 @@ def load_settings(env_file: Path | None) -> Mapping[str, str]:
 
 def create_client(env_file: Path | None, **options: Unpack[ClientOptions]) -> VeriffClient:
     """Create a client from ``--env-file`` or the environment, and ``--proxy``; use it with ``async with``.
-
-    Args:
-        env_file: The value of ``--env-file``.
-        **options: The options of `VeriffClient`.
 
     Raises:
         ConfigurationError: The file or a variable is invalid; the message names it, never its value.

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 import ssl
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Self
@@ -17,16 +14,17 @@ import aiohttp
 import click
 from attrs import field, frozen
 
+from veriff_async._http.network_problem import network_problem
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-__all__ = ("HttpProbe", "ProbeResult", "certificate_problem", "check_url", "network_problem")
+__all__ = ("HttpProbe", "ProbeResult", "certificate_problem", "check_url", "describe_error")
 
+# Bytes of a response that are read.
 _MAX_BODY: Final = 65_536
-"""Bytes of a response that are read."""
 
 # By OpenSSL's numbers (X509_V_ERR_*).
 _CERTIFICATE_PROBLEMS: Final = {
@@ -42,11 +40,7 @@ _CERTIFICATE_PROBLEMS: Final = {
 
 
 def check_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Check an option that is a URL. Passwords are refused: every user of the machine can read arguments.
-
-    Raises:
-        click.BadParameter: It is not a usable URL.
-    """
+    """Check an option that is a URL. Passwords are refused: every user of the machine can read arguments."""
     if value is None:
         return None
     try:
@@ -102,10 +96,12 @@ class HttpProbe:
     Args:
         seconds: Time limit of one request, from the connection to the end of the response.
         trust_env: Whether to use the proxies of the environment.
+        tls: How to check certificates; `None` trusts the authorities of the system.
     """
 
-    def __init__(self, seconds: float, *, trust_env: bool = False) -> None:
+    def __init__(self, seconds: float, *, trust_env: bool = False, tls: ssl.SSLContext | None = None) -> None:
         """Take the options; nothing is opened yet."""
+        self._tls = tls
         self._seconds = seconds
         self._trust_env = trust_env
         self._http: aiohttp.ClientSession | None = None
@@ -113,7 +109,7 @@ class HttpProbe:
     async def __aenter__(self) -> Self:
         """Create the HTTP session."""
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, ssl=True if self._tls is None else self._tls),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
             # Requests share no state, so that each shows the behaviour of the server alone.
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -151,45 +147,35 @@ class HttpProbe:
                 )
         # TimeoutError is an OSError, and aiohttp's InvalidURL is a ValueError.
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = self._describe_error(error)
+            problem = describe_error(error, self._seconds)
         return ProbeResult(status=None, problem=problem, seconds=perf_counter() - began)
 
-    def _describe_error(self, error: Exception) -> str:
-        """Describe an error without the exception's own text, which may contain what was sent."""
-        description = "the connection closed before a response arrived"
-        # Subclasses come before their base classes: each kind of ClientConnectorError has a description of its own.
-        if isinstance(error, TimeoutError):
-            description = f"no response within {self._seconds:g} seconds"
-        elif isinstance(error, aiohttp.ClientConnectorCertificateError):
-            description = certificate_problem(error.certificate_error)
-        elif isinstance(error, aiohttp.ClientSSLError):
-            description = "the TLS handshake failed: is this a port for plain http?"
-        elif isinstance(error, aiohttp.ClientConnectorDNSError):
-            description = "the host name is not known"
-        elif isinstance(error, aiohttp.ClientConnectorError):
-            description = f"no connection ({network_problem(error.os_error)})"
-        elif isinstance(error, aiohttp.ClientResponseError):
-            description = "the response is not HTTP"
-        elif isinstance(error, ValueError):
-            description = "the address cannot be used"
-        return description
+
+def describe_error(error: Exception, seconds: float) -> str:
+    """Describe why a request got no response, without the exception's own text, which may contain what was sent."""
+    description = "the connection closed before a response arrived"
+    # Subclasses come before their base classes: each kind of ClientConnectorError has a description of its own.
+    if isinstance(error, TimeoutError):
+        description = f"no response within {seconds:g} seconds"
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+        description = certificate_problem(error.certificate_error)
+    elif isinstance(error, aiohttp.ClientSSLError):
+        description = "the TLS handshake failed: is this a port for plain http?"
+    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+        description = "the host name is not known"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        description = f"no connection ({network_problem(error.os_error)})"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        description = "the response is not HTTP"
+    elif isinstance(error, ValueError):
+        description = "the address cannot be used"
+    return description
 
 
 def certificate_problem(error: Exception) -> str:
     """Describe why a certificate was refused."""
     number = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
     return _CERTIFICATE_PROBLEMS.get(number, f"its certificate is not trusted (OpenSSL reason {number})")
-
-
-def network_problem(error: OSError) -> str:
-    """Return the system's own description: asyncio adds the address, in words that change between versions."""
-    if isinstance(error, socket.gaierror):
-        return "the host name is not known"
-    if not error.errno:
-        return type(error).__name__
-    text = os.strerror(error.errno)
-    # The C library of Windows has no words for the numbers of its sockets, such as WSAENETUNREACH.
-    return errno.errorcode.get(error.errno, type(error).__name__) if text.startswith("Unknown error") else text
 
 
 async def _read_head(stream: aiohttp.StreamReader) -> bytes:

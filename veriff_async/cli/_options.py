@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,17 +18,24 @@ from veriff_async.cli._runtime import current_command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
 __all__ = (
     "CONTEXT",
     "FILE",
+    "InputFile",
     "Seconds",
+    "SecondsOrNone",
+    "WordOrOther",
     "check_quality_option",
     "env_file_option",
     "inbox_option",
     "json_lines_option",
     "json_option",
+    "limit_options",
     "load_thresholds",
     "outage_option",
+    "poll_rate_option",
     "proxy_option",
     "read_thresholds",
     "require_check_quality",
@@ -66,6 +74,37 @@ CONTEXT: Final = _Context()
 """A context of Veriff."""
 
 
+class WordOrOther(click.types.StringParamType):
+    """A word of which Veriff may add more: the known ones are completed, and others are sent too."""
+
+    name = "word"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        """Take the known words."""
+        self._known = click.Choice(words)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the known words."""
+        return self._known.shell_complete(ctx, param, incomplete)
+
+
+class InputFile(click.File):
+    """A file or ``-`` for standard input. If that is closed, click would raise RuntimeError.
+
+    A user may give the content instead, which can be personal, so the error does not repeat the value as click's does.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Open the file."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed: give a file.", param, ctx)
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            reason = getattr(error.__context__, "strerror", None) or "it cannot be opened"
+        return self.fail(f"{reason}: give the path of a file, or - for standard input.", param, ctx)
+
+
 class Seconds(click.FloatRange):
     """A number of seconds. NaN is refused: it passes every range check and would fail only after the session exists."""
 
@@ -75,6 +114,14 @@ class Seconds(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return number
+
+
+class SecondsOrNone(Seconds):
+    """A number of seconds, or the word none, whose value is `None`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Parse the number."""
+        return None if value == "none" else super().convert(value, param, ctx)
 
 
 def _set_format(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
@@ -106,33 +153,20 @@ def thresholds_option(command: _F) -> _F:
 
 
 def require_check_quality(thresholds: Path | None, *, check_quality: bool) -> None:
-    """Refuse ``--thresholds`` without ``--check-quality``, which would check nothing.
-
-    Raises:
-        click.UsageError: It was given alone.
-    """
+    """Refuse ``--thresholds`` without ``--check-quality``, which would check nothing."""
     if thresholds is not None and not check_quality:
         msg = "--thresholds needs --check-quality: give both, or none of them."
         raise click.UsageError(msg)
 
 
 def read_thresholds(path: Path) -> InspectionThresholds:
-    """Return the thresholds in a file, of which no more is read than thresholds take: a device may never end.
-
-    Raises:
-        OSError: It cannot be read.
-        InvalidArgumentError: It does not contain thresholds.
-    """
+    """Return the thresholds in a file, of which no more is read than thresholds take: a device may never end."""
     with path.open("rb") as file:
         return InspectionThresholds.from_json(file.read(_MAX_THRESHOLDS_BYTES))
 
 
 def load_thresholds(path: Path | None) -> InspectionThresholds:
-    """Return the thresholds in a file, or the defaults.
-
-    Raises:
-        ConfigurationError: The file cannot be read.
-    """
+    """Return the thresholds in a file, or the defaults."""
     if path is None:
         return InspectionThresholds()
     try:
@@ -152,6 +186,32 @@ def outage_option(command: _F) -> _F:
         show_default=True,
         metavar="SECONDS",
         help="How long to pause while requests to Veriff fail.",
+    )(command)
+
+
+def limit_options(command: _F) -> _F:
+    """Add ``--max-sessions`` and ``--max-per-hour``, as arguments with these names."""
+    command = click.option(
+        "--max-per-hour",
+        type=click.IntRange(1),
+        metavar="COUNT",
+        help="Create at most so many sessions in any 60 minutes; others wait.  [default: VERIFF_MAX_PER_HOUR]",
+    )(command)
+    return click.option(
+        "--max-sessions",
+        type=click.IntRange(0),
+        metavar="COUNT",
+        help="Create at most so many sessions in all runs with the journal.  [default: VERIFF_MAX_SESSIONS]",
+    )(command)
+
+
+def poll_rate_option(command: _F) -> _F:
+    """Add ``--poll-rate``, as the argument `poll_rate`."""
+    return click.option(
+        "--poll-rate",
+        type=Seconds(min=0, min_open=True),
+        metavar="RATE",
+        help="Polls per second for decisions.  [default: VERIFF_POLL_RATE, or 10]",
     )(command)
 
 
@@ -180,11 +240,7 @@ def _apply_proxy(ctx: click.Context, parameter: click.Parameter, value: str | No
 
 
 def use_proxy(value: str | None) -> None:
-    """Make the running command use a proxy, by setting the variables that its client reads with ``trust_env``.
-
-    Args:
-        value: A valid URL, ``"env"`` for the proxy of the environment, or `None`.
-    """
+    """Make the running command use a proxy, by setting the variables that its client reads with ``trust_env``."""
     current_command().proxy = value
     if value is None or value == FROM_ENVIRONMENT:
         return

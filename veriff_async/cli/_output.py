@@ -27,11 +27,14 @@ LINE_SECONDS: Final = 10.0
 # Columns of running text: longer lines are hard to read.
 _MAX_TEXT_WIDTH: Final = 100
 
+# Columns that an indented sentence keeps on a narrow terminal.
 _MIN_TEXT_WIDTH: Final = 20
-"""Columns that an indented sentence keeps on a narrow terminal."""
 
+# Characters that each column of a table keeps on a narrow terminal.
+_MIN_CELL_WIDTH: Final = 5
+
+# Characters of a media id that are enough to distinguish files.
 _SHORT_ID: Final = 8
-"""Characters of a media id that are enough to distinguish files."""
 
 # Columns from which bars show the transfer speed. On narrower terminals it would push names onto a second line.
 _SPEED_FITS: Final = 80
@@ -85,10 +88,32 @@ class Output:
             head, width = f"  {number}. ", min(self.console.width, _MAX_TEXT_WIDTH)
             self.print(fill(item, width, initial_indent=head, subsequent_indent="     "))
 
-    def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-        """Write a table. Pipes and files get one line per row, with tabs between cells and without a header."""
-        if self.is_live:
-            table = Table(*columns, title=title, title_justify="left")
+    def print_table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        title: str | None = None,
+        whole: Sequence[str] = (),
+    ) -> None:
+        """Write a table. Pipes and files get one line per row, with tabs between cells and without a header.
+
+        Args:
+            columns: Names of the columns.
+            rows: The cells.
+            title: Title on a terminal.
+            whole: Columns that keep their width on a narrow terminal, so that their values can be copied. A terminal
+                that is too narrow for the others next to them gets lines without a frame.
+        """
+        if self.is_live and self.console.width < _least_width(columns, rows, whole):
+            # rich would leave nothing of the other columns.
+            if title:
+                self.print(title, style="italic")
+            for row in rows:
+                self.print("  ".join(printable(cell) for cell in row if cell), indent=2)
+        elif self.is_live:
+            heads = [Column(name, no_wrap=name in whole, overflow="fold") for name in columns]
+            table = Table(*heads, title=title, title_justify="left")
             for row in rows:
                 # rich would take square brackets in a value for markup.
                 table.add_row(*(escape(printable(cell)) for cell in row))
@@ -106,7 +131,8 @@ class Output:
             for name, value in rows:
                 self.print(f"  {name}: {value}")
             return
-        table = Table("field", "value", title=title, title_justify="left")
+        # Folded, not cut: an id must stay whole on a narrow terminal.
+        table = Table("field", Column("value", overflow="fold"), title=title, title_justify="left")
         for name, value in rows:
             table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
         self.console.print(table)
@@ -120,10 +146,6 @@ class Output:
     @contextmanager
     def status(self, text: str, *, line_seconds: float = LINE_SECONDS) -> Generator[Callable[[str], None]]:
         """Show a spinner during the block, or print `text` where no terminal is.
-
-        Args:
-            text: The work.
-            line_seconds: Smallest number of seconds between two lines where no terminal is.
 
         Yields:
             A function that shows the progress of long work: next to the spinner, or in a line.
@@ -195,6 +217,14 @@ class Output:
     def _print_downloaded(self, event: DownloadProgress) -> None:
         if event.bytes_received == event.total_bytes:
             self.print(f"  {event.media_id[:_SHORT_ID]}: {megabytes(event.bytes_received)} received")
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Sequence[str]) -> int:
+    """Return the width of a table whose `whole` columns are not folded and whose others keep a few characters."""
+    longest = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    kept = [size if name in whole else min(size, _MIN_CELL_WIDTH) for name, size in zip(columns, longest, strict=True)]
+    # Each column has a space on both sides and a border.
+    return sum(size + 3 for size in kept) + 1
 
 
 def _label(media: Media) -> str:

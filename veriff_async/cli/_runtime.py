@@ -29,6 +29,8 @@ import click
 from attrs import define, field
 
 from veriff_async import ApiError, DecisionTimeoutError, MediaQualityError, VeriffError
+from veriff_async._logging import fields_of, log_level_from
+from veriff_async._waiting.signals import STOP_SIGNALS
 from veriff_async.cli._output import Output
 from veriff_async.cli._stdio import print_stderr, print_stdout, stderr_console, stdout_console
 
@@ -59,7 +61,7 @@ _SIGNAL_MESSAGES: Final = {
     "SIGBREAK": "Stopped.",  # Windows: Ctrl-Break, or the console was closed
 }
 # Commands that a resume hint may name and that have ``--proxy``; others would refuse the option.
-_TAKES_PROXY: Final = ("batch collect", "batch resume", "decision", "media", "verify")
+_TAKES_PROXY: Final = ("batch collect", "batch resume", "certificates", "decision", "media", "verify")
 # Texts of log records that are remembered, to show each once. Further texts are dropped.
 _MAX_LOG_MESSAGES: Final = 1000
 
@@ -77,6 +79,8 @@ class ExitCode(IntEnum):
     """There is a decision, and it is not ``approved``."""
     UNDECIDED = 4
     """The session has no decision yet, or none came in time."""
+    BUDGET_SPENT = 5
+    """The batch has created all sessions that ``--max-sessions`` permits, and jobs are left."""
     HUNG_UP = 129
     """The terminal was closed: 128 + SIGHUP, as in shells."""
     INTERRUPTED = 130
@@ -207,11 +211,7 @@ def warn(text: str) -> None:
 
 
 def print_json(document: dict[str, object]) -> None:
-    """Write the one JSON document of a command to standard output.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write the one JSON document of a command to standard output."""
     print_stdout(json.dumps(document, indent=2))
 
 
@@ -239,25 +239,28 @@ def _handle_signals(state: CommandState) -> Generator[None]:
 
     with ExitStack() as undo:
         # Python permits `signal.signal` in the main thread only.
-        for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if threading.current_thread() is threading.main_thread() else ():
-            number = getattr(signal, name, None)
+        for number in STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ():
             # nohup ignores SIGHUP on purpose.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
                 undo.callback(signal.signal, number, signal.signal(number, stop))
         yield
 
 
 class _LogHandler(logging.Handler):
-    """Shows log records of the library and of asyncio as warnings, each text once."""
+    """Shows log records of the library and of asyncio: warnings, each text once, and what ``VERIFF_LOG`` asks for."""
 
     def __init__(self, state: CommandState) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(min(logging.WARNING, log_level_from(os.environ) or logging.WARNING))
         self._state = state
         self._shown = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record without its traceback, which may contain anything."""
         text = record.getMessage()
+        if record.levelno < logging.WARNING:
+            prefix = f"{record.levelname.capitalize()}: "
+            print_stderr({"log": text, **fields_of(record)} if self._state.for_program else prefix + text)
+            return
         if text not in self._shown and len(self._shown) < _MAX_LOG_MESSAGES:
             self._shown.add(text)
             _print_warning(self._state, text)

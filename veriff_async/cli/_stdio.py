@@ -34,11 +34,7 @@ _CLOSED: Final = "it is closed"
 
 
 class OutputError(VeriffError):
-    """Standard output cannot be written: it is closed, its disk is full, or the reader of a pipe has ended.
-
-    Attributes:
-        is_pipe: Whether the reader of a pipe has ended, which `head` does on purpose.
-    """
+    """Standard output cannot be written: it is closed, its disk is full, or the reader of a pipe has ended."""
 
     def __init__(self, problem: str, *, is_pipe: bool = False) -> None:
         """Take the operating system's description of the problem."""
@@ -122,11 +118,7 @@ class _StdoutStream(_Stream):
 
 
 def stdout_console() -> Console:
-    """Return a console on standard output.
-
-    Raises:
-        OutputError: On each write, if standard output cannot be written.
-    """
+    """Return a console on standard output."""
     return Console(file=cast("IO[str]", _StdoutStream("stdout")))
 
 
@@ -136,11 +128,7 @@ def stderr_console(*, quiet: bool = False) -> Console:
 
 
 def print_stdout(text: str) -> None:
-    """Write a line to standard output and flush it.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a line to standard output and flush it."""
     stream = _StdoutStream("stdout")
     stream.write(f"{text}\n")
     stream.flush()

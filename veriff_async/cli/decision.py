@@ -68,15 +68,7 @@ def decision(  # noqa: PLR0913  the options of the command
 async def run_decision(
     veriff: VeriffClient, session_id: str, wait_options: WaitOptions | None, output: Output, state: CommandState
 ) -> Decision | None:
-    """Ask once, or wait. The client is closed at the end.
-
-    Args:
-        veriff: The client.
-        session_id: The session.
-        wait_options: How to wait, or `None` to ask once.
-        output: Receives a spinner while the command waits.
-        state: Gets the resume hint.
-    """
+    """Ask once, or wait. The client is closed at the end."""
     async with veriff:
         session = veriff.session(session_id)
         state.facts["session_id"] = session.id

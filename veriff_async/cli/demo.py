@@ -17,8 +17,8 @@ from veriff_async.cli._decision_format import decision_fields, person_fields, pr
 from veriff_async.cli._options import FILE, json_option, show_person_option
 from veriff_async.cli._output import megabytes
 from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output
-from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
+from veriff_async.sandbox._specimens import specimen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,17 +55,7 @@ _NEXT_STEPS: Final = (
 
 @frozen(kw_only=True)
 class DemoResult:
-    """The result of the demo.
-
-    Attributes:
-        base_url: Address of the sandbox.
-        uploaded: The receipts, in the order of the pictures.
-        file_bytes: Size of all files.
-        sent_bytes: Size of all request bodies that carried them.
-        upload_seconds: From the first upload to the last receipt.
-        decision_seconds: From the submission to the decision.
-        decision: The decision.
-    """
+    """The result of the demo."""
 
     base_url: str
     uploaded: tuple[UploadedMedia, ...]
@@ -92,9 +82,11 @@ def demo(*, front: Path | None, back: Path | None, face: Path | None, for_progra
     if for_program:
         print_json(_document(result, show_person=show_person))
         return
-    print_decision(output, result.decision, show_person=show_person)
     output.print_numbered("What just happened", _explanation(result))
     output.print_numbered("What to do next", _NEXT_STEPS)
+    output.print("")
+    # Last, so that a terminal of 24 lines still shows it: the texts above fill a whole screen.
+    print_decision(output, result.decision, show_person=show_person)
 
 
 async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResult:
@@ -119,8 +111,8 @@ async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResu
 
 
 def _write_large_specimen(context: str, folder: Path) -> Path:
-    """Write a specimen with zeros after the end of its JPEG, which image decoders ignore."""
-    path = folder / f"{context}.jpg"
+    """Write a specimen with zeros after its end, which image decoders ignore."""
+    path = folder / f"{context}.webp"
     with specimen(path.name) as stored:
         path.write_bytes(stored.read_bytes().ljust(_PADDED_SIZE, b"\0"))
     return path

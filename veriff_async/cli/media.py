@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import click
 from attrs import frozen
@@ -19,29 +20,52 @@ from veriff_async.cli.media_calibrate import calibrate
 from veriff_async.cli.media_inspect import inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from veriff_async import DownloadedMedia, DownloadProgress, VeriffClient
     from veriff_async.cli._output import Output
     from veriff_async.cli._runtime import CommandState
     from veriff_async.models import MediaFile, MediaList
 
-__all__ = ("DownloadRequest", "ListedMedia", "list_session_media", "media", "run_download")
+__all__ = (
+    "DownloadRequest",
+    "ListedMedia",
+    "explain_existing",
+    "list_session_media",
+    "media",
+    "print_files",
+    "run_download",
+    "target_options",
+)
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 _ALL_ATTEMPTS: Final = click.option(
     "--all-attempts", is_flag=True, help="Include earlier attempts, not only the newest."
 )
 
 
+def target_options(command: _F) -> _F:
+    """Add ``--to`` and ``--if-exists``, as the arguments `folder` and `if_exists`."""
+    command = click.option(
+        "--if-exists",
+        type=click.Choice(get_args(IfExists)),
+        default="error",
+        show_default=True,
+        help="Handling of existing files.",
+    )(command)
+    return click.option(
+        "--to",
+        "folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="Folder for the files; created if missing.  [default: folder named after the session]",
+    )(command)
+
+
 @frozen(kw_only=True)
 class ListedMedia:
-    """A file stored at Veriff.
-
-    Attributes:
-        file: The file.
-        kind: ``picture``, ``video`` or ``chip``.
-        attempt_id: Its attempt, if attempts were requested.
-    """
+    """A file stored at Veriff."""
 
     file: MediaFile
     kind: str
@@ -103,20 +127,7 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
 
 @media.command()
 @click.argument("session_id", metavar="ID")
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Folder for the files; created if missing.  [default: folder named after the session]",
-)
-@click.option(
-    "--if-exists",
-    type=click.Choice(get_args(IfExists)),
-    default="error",
-    show_default=True,
-    help="Handling of existing files.",
-)
+@target_options
 @click.option(
     "--media-id",
     "media_ids",
@@ -136,7 +147,7 @@ def download(  # noqa: PLR0913  the options of the command
     media_ids: Sequence[str],
     all_attempts: bool,
     env_file: Path | None,
-    for_program: bool,
+    for_program: bool,  # noqa: ARG001  see CommandState
 ) -> None:
     """Download the media of session ID. Files appear only when complete and verified, and only you can read them."""
     veriff = create_client(env_file)
@@ -149,8 +160,12 @@ def download(  # noqa: PLR0913  the options of the command
         resume_hint="Downloaded files stay. To continue: "
         + command_line(_resume_command(session_id, folder, media_ids, all_attempts), env_file),
     )
-    files = run(run_download(veriff, request, stderr_output(), current_command()))
-    if for_program:
+    print_files(session_id, run(run_download(veriff, request, stderr_output(), current_command())))
+
+
+def print_files(session_id: str, files: Sequence[DownloadedMedia]) -> None:
+    """Show the files that were saved."""
+    if current_command().for_program:
         print_json({"session_id": session_id, "downloaded": [_file_document(item) for item in files]})
         return
     rows = [[str(item.path), megabytes(item.size), "existing" if item.skipped else "new"] for item in files]
@@ -190,12 +205,6 @@ async def run_download(
 ) -> list[DownloadedMedia]:
     """Download files. The client is closed at the end.
 
-    Args:
-        veriff: The client.
-        request: The selection and the target.
-        output: Receives the progress.
-        state: Gets the resume hint once a file has started.
-
     Raises:
         ConfigurationError: An id is not among the media of the session.
     """
@@ -209,23 +218,30 @@ async def run_download(
                 state.set_resume_hint(request.resume_hint)
                 show(event)
 
-            try:
+            with explain_existing(request.if_exists):
                 if request.media_ids:
                     return await _download_selected(veriff, request, update)
                 return await session.download_all(
                     request.folder, if_exists=request.if_exists, all_attempts=request.all_attempts, progress=update
                 )
-            except MediaExistsError as error:
-                name = "" if error.path is None else f"{error.path.name}: "
-                msg = name + (
-                    "A file of another size, a folder or a link has the name of a file to download: remove it, give "
-                    "--if-exists replace, or give another folder with --to."
-                    if request.if_exists == "skip"
-                    else "A file is there already: give --if-exists skip or replace, or another folder with --to."
-                )
-                exists = MediaExistsError(msg)
-                exists.path = error.path
-                raise exists from None
+
+
+@contextmanager
+def explain_existing(if_exists: IfExists) -> Generator[None]:
+    """Name the options of the command in the error for a file that exists."""
+    try:
+        yield
+    except MediaExistsError as error:
+        name = "" if error.path is None else f"{error.path.name}: "
+        msg = name + (
+            "A file of another size, a folder or a link has the name of a file to download: remove it, give "
+            "--if-exists replace, or give another folder with --to."
+            if if_exists == "skip"
+            else "A file is there already: give --if-exists skip or replace, or another folder with --to."
+        )
+        exists = MediaExistsError(msg)
+        exists.path = error.path
+        raise exists from None
 
 
 async def _download_selected(

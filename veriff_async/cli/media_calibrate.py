@@ -25,8 +25,8 @@ _CONTEXTS = {
     "page": MediaContext.GENERIC_DOCUMENT_FRONT,
     "face": MediaContext.FACE,
 }
+# With fewer approved pictures, 1 % of them is less than one picture.
 _USEFUL: Final = 100
-"""With fewer approved pictures, 1 % of them is less than one picture."""
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ("inspect",)
 
+# From this value on, a number is shown without decimals; `g` would write 1000 as 1e+03.
 _WHOLE = 100
-"""From this value on, a number is shown without decimals; `g` would write 1000 as 1e+03."""
 
 
 @click.command()

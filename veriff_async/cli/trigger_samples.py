@@ -18,6 +18,7 @@ from veriff_async.models.registry import CurpResult, CurpStatus, IneCurpResult, 
 from veriff_async.models.watchlist import CheckType, MatchStatus, WatchlistScreening
 from veriff_async.sandbox import SandboxOptions, WebhookKind, _session_data
 from veriff_async.sandbox._decision_spec import DecisionSpec
+from veriff_async.sandbox._rules import SandboxRules
 from veriff_async.sandbox._scenario import Post, Scenario
 
 if TYPE_CHECKING:
@@ -61,15 +62,9 @@ _CREATION: Final[JsonObject] = {
 
 @frozen
 class Sample:
-    """One webhook to send.
+    """One webhook to send; `kind` is a `WebhookKind`, or that of the event for a body of the user's."""
 
-    Attributes:
-        kind: Its kind.
-        status: The status that distinguishes it from others of its kind, if any.
-        body: The JSON.
-    """
-
-    kind: WebhookKind
+    kind: str
     status: str | None
     body: JsonObject
 
@@ -85,10 +80,10 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
     """
     scenario = _scenario(session_id, full_auto=kind == WebhookKind.FULL_AUTO)
     scenario.create(_CREATION, now=now, host="")
-    session = scenario.get(session_id)
+    session = scenario.sessions.get(session_id)
     if kind == WebhookKind.EVENT:
         words = (Status.STARTED, Status.SUBMITTED)
-        posts = [*scenario.start(session), *scenario.submit_attempt(session, now=now)]
+        posts = [*scenario.start(session, now=now), *scenario.submit_attempt(session, now=now)]
         all_samples = [Sample(kind, word, _body(post)) for word, post in zip(words, posts, strict=True)]
         return [sample for sample in all_samples if status in {None, sample.status}]
     if kind in {WebhookKind.DECISION, WebhookKind.FULL_AUTO}:
@@ -108,7 +103,7 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
 def _scenario(session_id: str, *, full_auto: bool) -> Scenario:
     # Derived instead of random: the same arguments give the same samples. A resubmission opens a second attempt.
     ids = iter((session_id, *(str(uuid5(NAMESPACE_URL, f"{session_id}/attempts/{index}")) for index in range(2))))
-    return Scenario(SandboxOptions(full_auto=full_auto), new_id=lambda: next(ids), decide_after=None)
+    return Scenario(SandboxRules(options=SandboxOptions(full_auto=full_auto)), new_id=lambda: next(ids))
 
 
 def _other_webhooks(kind: WebhookKind, session: Session, now: datetime) -> list[Post]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 import click
 from attrs import evolve, fields, frozen
@@ -31,6 +30,7 @@ from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
     CONTEXT,
     FILE,
+    InputFile,
     check_quality_option,
     env_file_option,
     json_option,
@@ -69,16 +69,6 @@ _PERSON_FIELDS: Final = tuple(
 )
 
 
-class _InputFile(click.File):
-    """A file or ``-`` for standard input. If that is closed, click would raise RuntimeError."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
-        """Open the file."""
-        if value == "-" and sys.stdin is None:
-            self.fail("standard input is closed: give a file.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 def _parse_media(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
     """Read each ``CONTEXT=FILE``."""
     pairs: list[tuple[str, Path]] = []
@@ -111,13 +101,7 @@ class VerifyRequest:
 
 @frozen(kw_only=True)
 class VerifyResult:
-    """The result.
-
-    Attributes:
-        session_id: The session.
-        uploaded: The receipts, in the order of the pictures.
-        decision: The decision, or `None` with ``--no-wait``.
-    """
+    """The result."""
 
     session_id: str
     uploaded: Sequence[UploadedMedia]
@@ -139,7 +123,7 @@ class VerifyResult:
 @click.option(
     "--person",
     "person_file",
-    type=_InputFile("rb", lazy=False),  # not an argument for each field: other users of the machine can read arguments
+    type=InputFile("rb", lazy=False),  # not an argument for each field: other users of the machine can read arguments
     metavar="FILE",
     help='Expected person: JSON such as {"first_name": "...", "date_of_birth": "1990-01-31"}; - for standard input.',
 )
@@ -261,14 +245,7 @@ def _check_files(media: Sequence[Media], thresholds: InspectionThresholds | None
 
 
 async def run_verify(veriff: VeriffClient, request: VerifyRequest, output: Output, state: CommandState) -> VerifyResult:
-    """Run the flow. The client is closed at the end.
-
-    Args:
-        veriff: The client.
-        request: The media and the options.
-        output: Receives the progress.
-        state: Gets a resume hint after each step.
-    """
+    """Run the flow. The client is closed at the end."""
     async with veriff:
         output.print("Creating a session")
         session = await _create_session(veriff, request, state)

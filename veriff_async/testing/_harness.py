@@ -102,11 +102,7 @@ class Handles(Generic[_Handle]):
     """The handles on the store of one test."""
 
     def __init__(self, make: Callable[[], Awaitable[_Handle]]) -> None:
-        """Start without handles.
-
-        Args:
-            make: Returns a new handle.
-        """
+        """Start without handles."""
         self._make = make
         self._handles: list[_Handle] = []
 
@@ -127,12 +123,7 @@ class Handles(Generic[_Handle]):
 
 
 class InboxHandles(Handles["Inbox"]):
-    """The handles on the inbox of one test, with the limits and the time that they are made with.
-
-    Attributes:
-        retention: The limits of the handles opened from now on.
-        time: The time of all handles.
-    """
+    """The handles on the inbox of one test, with the limits and the time that they are made with."""
 
     def __init__(self, case: ContractCase) -> None:
         """Start without limits, at the time of the machine."""

@@ -25,6 +25,7 @@ from veriff_async.testing._harness import (
     subscribe,
     wait_for_change,
 )
+from veriff_async.testing._submission_rules import SubmissionContract
 from veriff_async.testing._subscription_rules import SubscriptionContract
 from veriff_async.testing.factories import (
     decision_event,
@@ -47,7 +48,7 @@ _START: Final = 1_767_225_600.0
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
-class InboxContract(SubscriptionContract):
+class InboxContract(SubscriptionContract, SubmissionContract):
     """The rules of `veriff_async.inbox.Inbox`, one test each, for inboxes that you write.
 
     Create a subclass in a module of your tests, with a method `make` that returns your inbox. The tests are synchronous

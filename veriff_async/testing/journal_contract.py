@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import unittest
+from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from attrs import evolve
 
 from veriff_async.batch._records import FileFingerprint, JobState, MediaRecord
+from veriff_async.batch._session_limits import HOUR, SessionLimits, SessionUsage
 from veriff_async.errors import JobClaimedError, JournalError
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing._harness import check_equal
@@ -234,6 +236,46 @@ class JournalContract:
         )
 
     @rule
+    async def test_creations_are_counted(self, store: JournalHandles) -> None:
+        """`session_usage` has the sum of `JobRecord.creations`; a record with fewer of them takes the rest back."""
+        journal = await store.open()
+        await write_record(journal, evolve(new_record("a"), creations=2))
+        for creations, total in ((1, 3), (1, 3), (3, 5), (0, 2)):
+            await write_record(journal, evolve(new_record("b"), creations=creations))
+            check_equal(
+                await journal.session_usage(SessionLimits()), SessionUsage(total=total, last_hour=total), "usage"
+            )
+
+    @rule
+    async def test_reserve_obeys_the_limits(self, store: JournalHandles) -> None:
+        """`reserve` writes a record only if the limits permit its creation, and returns how long to wait."""
+        journal = await store.open()
+        for job_id in "ab":
+            await journal.claim(job_id)
+        check_equal(
+            await journal.reserve(new_record("a").with_creation(), SessionLimits(max_sessions=1, max_per_hour=1)),
+            SessionUsage(total=1, last_hour=1),
+            "usage after the first session",
+        )
+        for limits, is_forever in ((SessionLimits(max_sessions=1), True), (SessionLimits(max_per_hour=1), False)):
+            refused = await journal.reserve(new_record("b").with_creation(), limits)
+            check_equal(refused.retry_after == inf, is_forever, "whether the limit is for ever")
+            check_equal(is_forever or HOUR / 2 < refused.retry_after <= HOUR, True, "whether the wait is an hour")  # noqa: FBT003
+            check_equal(evolve(refused, retry_after=0.0), SessionUsage(total=1, last_hour=1), "usage when refused")
+        check_equal(await journal.read("b"), None, "the record that was refused")
+        await journal.write(new_record("a").with_creation().without_creation())
+        used = await journal.reserve(new_record("b").with_creation(), SessionLimits(max_sessions=1, max_per_hour=1))
+        check_equal(used, SessionUsage(total=1, last_hour=1), "usage after a session was given back")
+        check_equal(await journal.read("b"), new_record("b").with_creation(), "the record that was permitted")
+
+    @rule
+    async def test_reserve_needs_a_claim(self, store: JournalHandles) -> None:
+        """A record of a job that is not claimed is refused, and counts nothing."""
+        journal, limits = await store.open(), SessionLimits(max_sessions=9)
+        await check_refused(journal.reserve(new_record("a").with_creation(), limits), "a record of a free job")
+        check_equal((await journal.session_usage(limits)).total, 0, "sessions")
+
+    @rule
     async def test_ids_may_be_any_printable_text(self, store: JournalHandles) -> None:
         """Ids that are long, or made of characters with a special meaning elsewhere, are ordinary ids."""
         journal = await store.open()
@@ -328,7 +370,7 @@ class JournalContract:
         # `release` runs in the cleanup of callers, so it must not raise.
         await journal.release("a")
         calls = (journal.claim("b"), journal.read("a"), journal.count_by_state(), anext(aiter(journal.iter_records())))
-        for call in (*calls, unused.claim("a")):
+        for call in (*calls, journal.session_usage(SessionLimits()), unused.claim("a")):
             await check_refused(call, "a call of a closed journal", JournalError)
         await check_refused(
             journal.write(new_record("a")), "a record for a closed journal", JournalError, JobClaimedError
@@ -350,6 +392,36 @@ class JournalContract:
         await write_record(journal, new_record("later"))
         check_equal([record.job_id async for record in journal.iter_records()][-1], "later", "the last new job")
         check_equal(await journal.claim(records[0].job_id), records[0], "the record that a claim gives after closing")
+
+    @rule
+    async def test_creations_survive_closing(self, store: JournalHandles) -> None:
+        """After every handle was closed, creations are still counted, also those of the last hour."""
+        self._needs(self.durable, "durable")
+        journal, limits = await store.open(), SessionLimits(max_sessions=2, max_per_hour=2)
+        await journal.claim("a")
+        await journal.reserve(new_record("a").with_creation(), limits)
+        await store.close()
+
+        journal = await store.open()
+        await write_record(journal, new_record("b").with_creation())
+        usage = await journal.session_usage(limits)
+        check_equal((usage.total, usage.last_hour, usage.retry_after), (2, 2, inf), "usage after closing")
+
+    @rule
+    async def test_concurrent_reservations_never_exceed_a_limit(self, store: JournalHandles) -> None:
+        """Of reservations that all handles make at the same time, exactly as many succeed as the limits permit."""
+        handles = [await store.open() for _ in range(4)] if self.shared else [await store.open()]
+        for limits in (SessionLimits(max_sessions=7), SessionLimits(max_per_hour=12)):
+            jobs = [(handles[number % len(handles)], f"{limits}-{number}") for number in range(20)]
+            await asyncio.gather(*(handle.claim(job_id) for handle, job_id in jobs))
+
+            usages = await asyncio.gather(
+                *(handle.reserve(new_record(job_id).with_creation(), limits) for handle, job_id in jobs)
+            )
+
+            total = limits.max_sessions or limits.max_per_hour
+            check_equal((await handles[0].session_usage(limits)).total, total, "sessions")
+            check_equal(sum(not usage.retry_after for usage in usages), 7 if limits.max_sessions else 5, "reservations")
 
     @rule
     async def test_claim_holds_in_every_handle(self, store: JournalHandles) -> None:

@@ -9,8 +9,19 @@ fixture                        value
 ``veriff_client_options``      override it: a mapping of options for the client
 =============================  =====================================================================================
 
-The mark ``veriff_sandbox`` sets options of the sandbox for one test; they override those of the fixture. Both are
-synchronous fixtures, so they work in synchronous tests, under pytest-asyncio (strict or auto, any loop scope) and
+The mark ``veriff_sandbox`` sets options of the sandbox for a test, a class or a module. They override those of the
+fixture, and those of a closer mark override those of another one. An option is one of `Sandbox`, for example
+``webhook_app``, ``chaos``, ``clock``, ``control_token`` or ``tls``, or one of these:
+
+=============================  =====================================================================================
+option                         effect
+=============================  =====================================================================================
+``snapshot``                   the state to start with: bytes of `Sandbox.snapshot`, or the path of a file with them
+``hold_webhooks``              True holds all webhooks until the test calls `Sandbox.release_webhooks`
+=============================  =====================================================================================
+
+Each test has a sandbox of its own on a free port, so tests can run side by side, for example under pytest-xdist. Both
+fixtures are synchronous, so they work in synchronous tests, under pytest-asyncio (strict or auto, any loop scope) and
 under anyio's plugin with the asyncio backend::
 
     @pytest.mark.asyncio  # not needed with asyncio_mode = "auto"
@@ -29,31 +40,41 @@ under anyio's plugin with the asyncio backend::
         veriff_sandbox.decide(session_id, "declined")
         assert my_service.status() == "declined"
 
+
+    @pytest.mark.veriff_sandbox(chaos="hostile-webhooks", webhook_app=my_asgi_app, snapshot="tests/customers.zip")
+    def test_my_service_accepts_repeated_webhooks(veriff_sandbox):
+        veriff_sandbox.decide(veriff_sandbox.sessions[0].id, "approved")
+        veriff_sandbox.wait_idle_sync()
+
 A client belongs to one event loop: the one of the first ``await`` on it. It is closed at the end of that loop or of the
 test, the earlier of the two. It polls and retries quickly, because the sandbox is local.
+
+A failed test shows the last lines of the sandbox's timeline: requests with the reason of a refusal, changes of
+sessions, and webhooks. This works for sandboxes of your own fixtures, too.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 # Every run of pytest of every user loads this module, so it imports nothing until a fixture is used.
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
     from veriff_async import VeriffClient
     from veriff_async._http.pool import Pool
     from veriff_async.sandbox import Sandbox
 
-_Created = TypeVar("_Created")
-
 __all__ = ("veriff_client", "veriff_client_options", "veriff_sandbox", "veriff_sandbox_options")
 
 _CLOSE_TIMEOUT = 10.0  # seconds
+_SHOWN_ENTRIES = 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +82,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "veriff_sandbox(**options): options of the Sandbox behind veriff_sandbox, for this test."
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the timeline of each sandbox to the report of a failed test."""
+    report = yield
+    sandboxes = sys.modules.get("veriff_async.sandbox")
+    # A test without a sandbox has not imported it.
+    if report.failed and sandboxes is not None:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, sandboxes.Sandbox) and (text := value.timeline.text(limit=_SHOWN_ENTRIES)):
+                report.sections.append((f"Last entries of {name}.timeline", text))
+    return report
 
 
 @pytest.fixture
@@ -83,16 +117,25 @@ def veriff_sandbox(request: pytest.FixtureRequest, veriff_sandbox_options: Mappi
     """
     from veriff_async.sandbox import Sandbox  # noqa: PLC0415  see above
 
-    options = dict(veriff_sandbox_options)
-    mark = request.node.get_closest_marker("veriff_sandbox")
-    if mark is not None:
+    options = _to_options("veriff_sandbox_options", veriff_sandbox_options)
+    # From the module to the test, so that the closest mark has the last word.
+    for mark in reversed(list(request.node.iter_markers("veriff_sandbox"))):
         if mark.args:
             pytest.fail(
                 "The mark veriff_sandbox takes options by name: veriff_sandbox(decide_after=0).",
                 pytrace=False,
             )
         options |= mark.kwargs
-    with _create(Sandbox, options, "veriff_sandbox") as sandbox:
+    snapshot, holds_webhooks = options.pop("snapshot", None), options.pop("hold_webhooks", False)
+    if not isinstance(holds_webhooks, bool):
+        pytest.fail("The option hold_webhooks of veriff_sandbox must be True or False.", pytrace=False)
+    with ExitStack() as stack:
+        with _report_errors("veriff_sandbox"):
+            sandbox = stack.enter_context(Sandbox(**options))
+            if snapshot is not None:
+                sandbox.restore_sync(snapshot)
+        if holds_webhooks:
+            sandbox.hold_webhooks()
         yield sandbox
 
 
@@ -110,16 +153,17 @@ def veriff_client(
     from veriff_async import PollPolicy, RetryPolicy, VeriffClient  # noqa: PLC0415  see above
 
     _refuse_other_backends(request)
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "credentials": veriff_sandbox.credentials,
         "base_url": veriff_sandbox.base_url,
         "poll": PollPolicy(interval=0.02, backoff_factor=1.5, max_interval=0.25, max_rate=100.0),
         "retry": RetryPolicy(initial_backoff=0.02, max_backoff=0.1),
-        **veriff_client_options,
+        **_to_options("veriff_client_options", veriff_client_options),
     }
-    client = _create(VeriffClient, options, "veriff_client")
+    with _report_errors("veriff_client"):
+        client = VeriffClient(**options)
     # The client has no public hook for its first connection, and needs none except for this fixture.
-    pool = client._pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
+    pool = client._runtime.pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
     ending = _ClientCloser(client, pool)
     pool.on_open = ending.begin
     yield client
@@ -174,11 +218,21 @@ class _ClientCloser:
             self._loop.run_until_complete(self._life.aclose())
 
 
-def _create(kind: Callable[..., _Created], options: Mapping[str, object], fixture: str) -> _Created:
+def _to_options(fixture: str, options: object) -> dict[str, Any]:
+    if isinstance(options, Mapping):
+        return dict(cast("Mapping[str, Any]", options))
+    pytest.fail(f"The fixture {fixture} must return a mapping of options, not {type(options).__name__}.", pytrace=False)
+
+
+@contextmanager
+def _report_errors(fixture: str) -> Generator[None]:
+    """Fail with the sentence of an error, because its traceback has only code of the library."""
     try:
-        return kind(**options)
+        yield
     except (TypeError, ValueError) as error:
-        pytest.fail(f"The options of {fixture} do not work: {error}", pytrace=False)
+        msg = f"The options of {fixture} do not work: {error}"
+        # pytest would show the cause above it, which is the same sentence.
+        raise pytest.fail.Exception(msg, pytrace=False) from None
 
 
 def _refuse_other_backends(request: pytest.FixtureRequest) -> None:

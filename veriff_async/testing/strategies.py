@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
 
@@ -59,6 +60,7 @@ _LEAVES: Final[dict[object, SearchStrategy[object]]] = {
     bool: st.booleans(),
     object: _JSON,
     bytes: st.binary(min_size=1, max_size=40),
+    Path: _TEXTS.map(Path),
 }
 _KINDS: Final = tuple(kind for kind in get_args(events.WebhookEvent) if kind is not events.UnknownEvent)
 
@@ -145,7 +147,7 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
         return st.lists(_values(parts[0], digits=digits), max_size=2).map(tuple)
     if origin is Mapping:
         return st.dictionaries(_TEXTS, _values(parts[1]), max_size=2)
-    return _enum_or_model(cast("type[object]", kind))
+    return st.sampled_from(parts) if origin is Literal else _enum_or_model(cast("type[object]", kind))
 
 
 def _enum_or_model(kind: type[object]) -> SearchStrategy[object]:

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from veriff_async import ConfigurationError
 from veriff_async.batch import OnUnknown
-from veriff_async.cli._env_file import create_client
+from veriff_async.cli._env_file import create_client, load_settings
 from veriff_async.cli._options import (
     FILE,
     Seconds,
@@ -20,8 +20,10 @@ from veriff_async.cli._options import (
     env_file_option,
     inbox_option,
     json_option,
+    limit_options,
     load_thresholds,
     outage_option,
+    poll_rate_option,
     proxy_option,
     require_check_quality,
     show_person_option,
@@ -41,20 +43,29 @@ from veriff_async.cli._runtime import (
     warn,
 )
 from veriff_async.cli.batch.manifest import check_manifest
-from veriff_async.cli.batch.runner import count_jobs, resolve_job, run_batch, run_collection
-from veriff_async.cli.batch.saved_options import SavedOptions, load_options
+from veriff_async.cli.batch.progress import format_duration
+from veriff_async.cli.batch.runner import (
+    count_jobs,
+    existing_journal,
+    resolve_job,
+    run_batch,
+    run_collection,
+    start_plan,
+)
+from veriff_async.cli.batch.saved_options import RunLimits, SavedOptions, load_options, read_limits
 
 if TYPE_CHECKING:
     from veriff_async import InspectionThresholds
-    from veriff_async.batch import InvalidRow
+    from veriff_async.batch import BatchPlan, InvalidRow
+    from veriff_async.batch._plan import PlanBuilder
     from veriff_async.cli.batch.manifest import ManifestCheck
     from veriff_async.cli.batch.runner import RunSummary
     from veriff_async.cli.batch.summary import JobCounts
 
 __all__ = ("batch",)
 
+# A file that may be missing.
 _NEW: Final = click.Path(dir_okay=False, path_type=Path)
-"""A file that may be missing."""
 
 _ON_UNKNOWN: Final = click.Choice(get_args(OnUnknown))
 
@@ -71,7 +82,11 @@ def batch() -> None:
 @click.argument("manifest", type=FILE)
 @click.option("--journal", type=_NEW, metavar="FILE", help="Journal of every step; created if missing.")
 @click.option("--out", type=_NEW, metavar="FILE", help="Results are appended here, one JSON object per line.")
-@click.option("--check", "is_check", is_flag=True, help="Only check the rows and their files; send nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check rows, files and journal, show what a run would do and cost, and send nothing.",
+)
 @check_quality_option
 @thresholds_option
 @click.option("--skip-bad", is_flag=True, help="Skip invalid rows instead of sending nothing.")
@@ -98,6 +113,8 @@ def batch() -> None:
 )
 @click.option("--retry-failed", is_flag=True, help="Retry jobs that failed permanently in an earlier run.")
 @click.option("--submit-only", is_flag=True, help="Submit only; get the decisions with batch collect.")
+@limit_options
+@poll_rate_option
 @timeout_option
 @outage_option
 @inbox_option
@@ -110,7 +127,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
     manifest: Path,
     journal: Path | None,
     out: Path | None,
-    is_check: bool,
+    dry_run: bool,
     check_quality: bool,
     thresholds: Path | None,
     skip_bad: bool,
@@ -119,6 +136,9 @@ def batch_run(  # noqa: PLR0913  the options of the command
     on_unknown: OnUnknown,
     retry_failed: bool,
     submit_only: bool,
+    max_sessions: int | None,
+    max_per_hour: int | None,
+    poll_rate: float | None,
     timeout: float,
     max_outage: float,
     inbox: Path | None,
@@ -130,18 +150,18 @@ def batch_run(  # noqa: PLR0913  the options of the command
 
     Invalid rows are reported with their lines first, and then nothing is sent, unless --skip-bad is given. With
     --check-quality a row with a blurred or dark picture, for example, is invalid too. The exit
-    code is 0 if every job is decided (or submitted, with --submit-only), 1 if some are not, and 2 if rows are invalid.
+    code is 0 if every job is decided (or submitted, with --submit-only), 1 if some are not, 2 if rows are invalid, and
+    5 if jobs are left because of --max-sessions.
     """
     require_check_quality(thresholds, check_quality=check_quality)
-    if is_check:
-        checked = _check(manifest, timeout, journal, load_thresholds(thresholds) if check_quality else None)
-        if for_program:
-            print_json(checked.document())
-        else:
-            stdout_output().print(f"{checked.total} rows, {checked.valid} of them valid.")
+    limits = _limits(max_sessions, max_per_hour, poll_rate).or_else(read_limits(load_settings(env_file)))
+    if dry_run:
+        builder = run(start_plan(limits, journal, on_unknown=on_unknown, retry_failed=retry_failed))
+        checked = _check(manifest, timeout, journal, load_thresholds(thresholds) if check_quality else None, builder)
+        _print_plan(checked, builder.build(), for_program=for_program)
         raise SystemExit(ExitCode.USAGE if checked.invalid or not checked.total else ExitCode.DONE)
     if journal is None or out is None:
-        msg = "Give --journal and --out, or --check."
+        msg = "Give --journal and --out, or --dry-run."
         raise click.UsageError(msg)
     options = SavedOptions(
         manifest=manifest,
@@ -158,6 +178,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
         proxy=current_command().proxy,
         check_quality=check_quality,
         thresholds=thresholds,
+        limits=limits,
     )
     _run_check(journal, options, retry_failed=retry_failed, max_outage=max_outage)
 
@@ -167,6 +188,8 @@ def batch_run(  # noqa: PLR0913  the options of the command
 @click.option("--out", type=_NEW, metavar="FILE", help="Results are appended here; default: the same file as before.")
 @click.option("--on-unknown", type=_ON_UNKNOWN, help="See batch run; default: as before.")
 @click.option("--retry-failed", is_flag=True, help="Retry jobs that failed permanently.")
+@limit_options
+@poll_rate_option
 @outage_option
 @proxy_option
 @env_file_option
@@ -177,23 +200,32 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     out: Path | None,
     on_unknown: OnUnknown | None,
     retry_failed: bool,
+    max_sessions: int | None,
+    max_per_hour: int | None,
+    poll_rate: float | None,
     max_outage: float,
     env_file: Path | None,
     for_program: bool,  # noqa: ARG001  see CommandState
 ) -> None:
-    """Resume a batch that was stopped or killed, with its manifest and options."""
+    """Resume a batch that was stopped or killed, or that has spent its sessions, with its manifest and options.
+
+    Other limits than before may be given, and are used from now on.
+    """
     options = load_options(journal)
     if options is None:
         msg = "The options of the batch are not next to the journal: repeat batch run with the manifest."
         raise ConfigurationError(msg)
     if current_command().proxy is None:
         use_proxy(options.proxy)
+    env_file = env_file or options.env_file
+    limits = _limits(max_sessions, max_per_hour, poll_rate).or_else(options.limits)
     options = evolve(
         options,
         out=out or options.out,
         proxy=current_command().proxy,
         on_unknown=on_unknown or options.on_unknown,
-        env_file=env_file or options.env_file,
+        env_file=env_file,
+        limits=limits.or_else(read_limits(load_settings(env_file))),
     )
     if not options.manifest.exists():
         msg = "The manifest of the batch is missing: restore it, or use batch collect for the submitted jobs."
@@ -219,6 +251,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     metavar="SECONDS",
     help="Time limit of each wait; 0 asks once.",
 )
+@poll_rate_option
 @outage_option
 @inbox_option
 @show_person_option
@@ -231,6 +264,7 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     out: Path,
     max_waiting: int,
     timeout: float,
+    poll_rate: float | None,
     max_outage: float,
     inbox: Path | None,
     show_person: bool,
@@ -244,6 +278,8 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     options = load_options(journal)
     env_file = env_file or (options.env_file if options else None)
     inbox = inbox or (options.inbox if options else None)
+    limits = _limits(None, None, poll_rate).or_else(options.limits if options else RunLimits())
+    limits = limits.or_else(read_limits(load_settings(env_file)))
     if current_command().proxy is None and options is not None:
         use_proxy(options.proxy)
     resume_hint = command_line(f"batch collect {_files(journal, out)}", env_file)
@@ -255,6 +291,7 @@ def batch_collect(  # noqa: PLR0913  the options of the command
         out,
         timeout=timeout,
         max_waiting=max_waiting,
+        poll_rate=limits.poll_rate,
         max_outage=max_outage,
         show_person=show_person,
         quiet=for_program,
@@ -268,12 +305,15 @@ def batch_collect(  # noqa: PLR0913  the options of the command
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
 @json_option
 def batch_status(*, journal: Path, for_program: bool) -> None:
-    """Count the jobs of a journal by state. A run may be using the journal."""
-    counts = run(count_jobs(journal))
+    """Count the jobs of a journal by state, and the sessions that were created. A run may be using the journal."""
+    counts, usage = run(count_jobs(journal))
     if for_program:
-        print_json({"total": counts.total, "outcomes": counts.document(), "unknown_jobs": counts.unknown_ids})
+        document: dict[str, object] = {"total": counts.total, "outcomes": counts.document()}
+        document |= {"unknown_jobs": counts.unknown_ids}
+        print_json(document | {"sessions": {"total": usage.total, "last_hour": usage.last_hour}})
         return
     _print_counts(counts)
+    stderr_output().print(f"{usage.total} sessions were created, {usage.last_hour} of them in the last hour.")
     _print_unknown(journal, counts)
     options = load_options(journal)
     if counts.exit_code is not ExitCode.DONE and options is not None:
@@ -340,25 +380,47 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
     raise SystemExit(summary.counts.exit_code)
 
 
+def _limits(max_sessions: int | None, max_per_hour: int | None, poll_rate: float | None) -> RunLimits:
+    return RunLimits(max_sessions=max_sessions, max_per_hour=max_per_hour, poll_rate=poll_rate)
+
+
 def _check(
-    manifest: Path, timeout: float, journal: Path | None, thresholds: InspectionThresholds | None
+    manifest: Path,
+    timeout: float,
+    journal: Path | None,
+    thresholds: InspectionThresholds | None,
+    plan: PlanBuilder | None = None,
 ) -> ManifestCheck:
     if not manifest.is_file():
         # Reading a pipe a second time would wait forever.
         msg = "The manifest is read more than once, so it cannot be a pipe or device: write it to a file first."
         raise ConfigurationError(msg)
     output = stderr_output()
-    existing_journal = journal if journal is not None and journal.exists() else None
     with output.status("Checking the manifest") as show:
         work = check_manifest(
             manifest,
             timeout,
-            existing_journal,
+            existing_journal(journal),
             lambda row: output.print(_describe_row(row)),
             thresholds=thresholds,
+            plan=plan,
             on_progress=lambda checked: show(f"Checking the manifest: {checked.total} rows"),
         )
         return run(work)
+
+
+def _print_plan(checked: ManifestCheck, plan: BatchPlan, *, for_program: bool) -> None:
+    names = ("new", "resumable", "finished", "unknown", "files", "bytes", "sessions", "left", "seconds")
+    facts: dict[str, object] = {name: getattr(plan, name) for name in names}
+    if for_program:
+        print_json(checked.document() | facts)
+        return
+    del facts["bytes"], facts["seconds"]
+    fields = {"rows": str(checked.total), "valid": str(checked.valid), **{name: str(facts[name]) for name in facts}}
+    fields["size"] = megabytes(plan.bytes)
+    if plan.seconds is not None:
+        fields["time until the last session"] = format_duration(plan.seconds)
+    stdout_output().print_fields("A run would do this; nothing was sent", dict(fields))
 
 
 def _describe_row(row: InvalidRow) -> str:
@@ -380,6 +442,7 @@ def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[I
             "bytes_sent": summary.bytes_sent,
             "seconds": round(summary.seconds, 3),
             "out": str(out),
+            "left": counts.left,
         }
         if bad is not None:
             document["invalid_rows"] = [{"line": row.line, "job_id": row.job_id, "reason": row.reason} for row in bad]
@@ -390,6 +453,10 @@ def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[I
     skipped = f", {len(bad)} invalid row{'' if len(bad) == 1 else 's'} skipped" if bad else ""
     output.print(f"{counts.total} jobs in {summary.seconds:.1f} s{skipped}; {megabytes(summary.bytes_sent)} sent.")
     _print_unknown(journal, counts)
+    if counts.left:
+        words = command_line(f"batch resume {_files(journal, out)} --max-sessions COUNT", None)
+        output.print(f"All permitted sessions are created, and {counts.left} jobs are left. To permit more: {words}")
+        return
     if counts.is_submission and counts.exit_code is ExitCode.DONE:
         output.print("To get the decisions: " + command_line(f"batch collect {_files(journal, out)}", None))
     elif counts.exit_code is not ExitCode.DONE:

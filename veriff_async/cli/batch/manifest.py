@@ -14,6 +14,7 @@ from veriff_async import ConfigurationError, MediaError, inspect_media
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._protocol.picture_verdicts import describe_failures
 from veriff_async.batch import InvalidRow, ManifestRow, SqliteJournal, read_manifest
+from veriff_async.batch._plan import media_sizes
 from veriff_async.batch.manifest import media_problem
 
 if TYPE_CHECKING:
@@ -21,23 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import InspectionThresholds
-    from veriff_async.batch import Job, Journal
+    from veriff_async.batch import Job, JobRecord, Journal
+    from veriff_async.batch._plan import PlanBuilder
 
 __all__ = ("ManifestCheck", "check_manifest", "iter_jobs")
 
+# Rows per read in a worker thread.
 _PAGE_ROWS: Final = 32
-"""Rows per read in a worker thread."""
 
 
 @define
 class ManifestCheck:
-    """The result of checking a manifest.
-
-    Attributes:
-        valid: Number of valid rows.
-        invalid: The invalid rows.
-        version: The file that was checked, see `_version`.
-    """
+    """The result of checking a manifest."""
 
     version: tuple[int, ...] = ()
     valid: int = 0
@@ -61,6 +57,7 @@ async def check_manifest(  # noqa: PLR0913  the parts of a check
     on_invalid: Callable[[InvalidRow], None],
     *,
     thresholds: InspectionThresholds | None = None,
+    plan: PlanBuilder | None = None,
     on_progress: Callable[[ManifestCheck], None] = lambda _: None,
 ) -> ManifestCheck:
     """Check every row and its files.
@@ -71,6 +68,7 @@ async def check_manifest(  # noqa: PLR0913  the parts of a check
         journal: Journal of an earlier run, or `None`: files of jobs that have a session may be missing.
         on_invalid: Called with each invalid row.
         thresholds: If given, rows with a picture that fails a check of `inspect_media` are invalid too.
+        plan: Gets the jobs of all valid rows.
         on_progress: Called after each page of rows.
 
     Raises:
@@ -82,12 +80,17 @@ async def check_manifest(  # noqa: PLR0913  the parts of a check
         aclosing(_pages(manifest, seconds, opened)) as pages,
     ):
         async for page in pages:
-            for row in page if thresholds is None else await _inspect_rows(page, opened, thresholds):
-                if isinstance(row, ManifestRow):
-                    result.valid += 1
-                    continue
-                result.invalid.append(row)
-                on_invalid(row)
+            rows = page if thresholds is None else await _inspect_rows(page, opened, thresholds)
+            jobs = [row.job for row in rows if isinstance(row, ManifestRow)]
+            result.valid += len(jobs)
+            for row in rows:
+                if isinstance(row, InvalidRow):
+                    result.invalid.append(row)
+                    on_invalid(row)
+            if plan is not None:
+                sizes = await to_thread.run_sync(lambda jobs: [media_sizes(job) for job in jobs], jobs)
+                for job, job_sizes in zip(jobs, sizes, strict=True):
+                    plan.add(job, await _read_record(opened, job.id), job_sizes)
             on_progress(result)
     return result
 
@@ -190,5 +193,9 @@ async def _inspect_row(
 
 async def _has_session(journal: Journal | None, job_id: str) -> bool:
     """Return whether a job has a session: then the batch knows which of its files it still needs."""
-    record = None if journal is None else await journal.read(job_id)
+    record = await _read_record(journal, job_id)
     return record is not None and record.session_id is not None
+
+
+async def _read_record(journal: Journal | None, job_id: str) -> JobRecord | None:
+    return None if journal is None else await journal.read(job_id)

@@ -29,14 +29,7 @@ _HOUR: Final = 3600
 
 
 class ProgressDisplay:
-    """Shows the progress of one batch on standard error.
-
-    Args:
-        total: Number of jobs.
-        statistics: The counters of the client.
-        is_submission: Whether a job is done once it is submitted.
-        quiet: Whether to show nothing.
-    """
+    """Shows the progress of one batch on standard error."""
 
     def __init__(
         self,
@@ -64,7 +57,7 @@ class ProgressDisplay:
     def done(self) -> int:
         """Jobs that need no further work in this run."""
         now = self.progress
-        finished = now.decided + now.failed + now.unknown + now.stopped
+        finished = now.decided + now.failed + now.unknown + now.stopped + now.left
         # The manifest may have grown since its rows were counted.
         return min(self._total, finished + (now.submitted if self.is_submission else 0))
 
@@ -95,6 +88,8 @@ class ProgressDisplay:
         counts = f"{self.done} of {self._total} jobs"
         if self.progress.paused:
             return f"{counts}, paused: requests fail"
+        if self.progress.sessions_left_this_hour == 0 and self.done < self._total:
+            return f"{counts}, no more sessions this hour"
         if speed <= 0 or self.done >= self._total:
             return counts
         return f"{counts}, {speed:.1f}/s, {format_duration((self._total - self.done) / speed)} left"
@@ -105,9 +100,10 @@ class ProgressDisplay:
         if self.is_submission:
             states |= {"submitted": now.submitted}
         states |= {"decided": now.decided, "failed": now.failed, "unknown": now.unknown}
-        states |= {"stopped": now.stopped} if now.stopped else {}
+        states |= {name: count for name, count in (("stopped", now.stopped), ("left", now.left)) if count}
         sent = megabytes(self._statistics().bytes_sent)
-        return f"{', '.join(f'{name} {count}' for name, count in states.items())}; {sent} sent"
+        budget = "" if now.sessions_left is None else f"; budget {now.sessions_left}"
+        return f"{', '.join(f'{name} {count}' for name, count in states.items())}; {sent} sent{budget}"
 
 
 def format_duration(seconds: float) -> str:

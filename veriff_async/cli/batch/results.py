@@ -37,8 +37,8 @@ __all__ = ("ResultsFile", "error_type_of", "open_results", "wait_for_reader")
 _FINISHED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
 _DECISION_FIELDS: Final = ("status", "code", "reason", "reason_code", "decision_time")
 _LINE_START: Final = b'{"job_id":'
+# Seconds between two checks for what the system reports no event for.
 _POLL_SECONDS: Final = 0.05
-"""Seconds between two checks for what the system reports no event for."""
 
 # O_NOCTTY: opening a terminal must not make it the controlling terminal of this process.
 _NEVER_BLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -72,11 +72,6 @@ def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] =
     """Open the results file, read its lines, and remove an incomplete last one. Blocking.
 
     Pipes, terminals and other devices have no content, so they get a line for every job, including resumed ones.
-
-    Args:
-        path: The file, created if missing.
-        show_person: Whether results contain personal data.
-        other_files: Files that must not be the results file, under any name.
 
     Raises:
         ConfigurationError: It is not usable, does not contain results, or another run writes to it.

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 from attrs import frozen
 
-from veriff_async.batch import JobState, SqliteJournal, collect_many, resolve_unknown, submit_many, verify_many
+from veriff_async.batch import (
+    JobState,
+    SessionLimits,
+    SessionUsage,
+    SqliteJournal,
+    collect_many,
+    resolve_unknown,
+    submit_many,
+    verify_many,
+)
+from veriff_async.batch._plan import PlanBuilder
 from veriff_async.cli.batch.manifest import iter_jobs
 from veriff_async.cli.batch.progress import ProgressDisplay
 from veriff_async.cli.batch.results import open_results, wait_for_reader
@@ -22,15 +32,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import VeriffClient
-    from veriff_async.batch import InvalidRow, Job, JobResult
+    from veriff_async.batch import InvalidRow, Job, JobResult, OnUnknown
     from veriff_async.cli.batch.manifest import ManifestCheck
     from veriff_async.cli.batch.results import ResultsFile
-    from veriff_async.cli.batch.saved_options import SavedOptions
+    from veriff_async.cli.batch.saved_options import RunLimits, SavedOptions
 
     Connect = Callable[..., VeriffClient]
     """Creates the client; takes the inbox as a keyword if there is one."""
 
-__all__ = ("RunSummary", "count_jobs", "resolve_job", "run_batch", "run_collection")
+__all__ = (
+    "RunSummary",
+    "count_jobs",
+    "existing_journal",
+    "resolve_job",
+    "run_batch",
+    "run_collection",
+    "start_plan",
+)
 
 _LOCK_JOB_ID: Final = "veriff-async batch"
 
@@ -89,6 +107,7 @@ async def run_collection(  # noqa: PLR0913  the parts of a collection
     *,
     timeout: float | None,  # noqa: ASYNC109  the timeout of each wait
     max_waiting: int,
+    poll_rate: float | None,
     max_outage: float,
     show_person: bool,
     quiet: bool,
@@ -106,6 +125,7 @@ async def run_collection(  # noqa: PLR0913  the parts of a collection
                 journal=run.journal,
                 timeout=timeout,
                 max_waiting=max_waiting,
+                poll_rate=poll_rate,
                 max_outage=max_outage,
                 progress=display.update,
             )
@@ -115,14 +135,32 @@ async def run_collection(  # noqa: PLR0913  the parts of a collection
             return run.summary()
 
 
-async def count_jobs(journal: Path) -> JobCounts:
-    """Count the jobs of a journal, which a run may be using at the same time."""
+def existing_journal(journal: Path | None) -> Path | None:
+    """Return the journal if it is there: opening it would create it, also in an empty file."""
+    return journal if journal is not None and journal.exists() and journal.stat().st_size else None
+
+
+async def start_plan(
+    limits: RunLimits, journal: Path | None, *, on_unknown: OnUnknown, retry_failed: bool
+) -> PlanBuilder:
+    """Return the builder of the plan of a run, with the sessions that earlier runs have created."""
+    session_limits = SessionLimits(max_sessions=limits.max_sessions, max_per_hour=limits.max_per_hour)
+    usage = SessionUsage(total=0, last_hour=0)
+    if (path := existing_journal(journal)) is not None:
+        async with SqliteJournal(path) as store:
+            usage = await store.session_usage(session_limits)
+    return PlanBuilder(session_limits, usage, on_unknown=on_unknown, retry_failed=retry_failed)
+
+
+async def count_jobs(journal: Path) -> tuple[JobCounts, SessionUsage]:
+    """Count the jobs and sessions of a journal, which a run may be using at the same time."""
     counts = JobCounts()
     async with SqliteJournal(journal) as store, aclosing(store.iter_records()) as records:
         async for record in records:
             status = record.decision and str(record.decision.status)
             counts.count(record.state, status or (record.failure.error_type if record.failure else ""), record.job_id)
-    return counts
+        usage = await store.session_usage(SessionLimits())
+    return counts, usage
 
 
 async def resolve_job(journal: Path, job_id: str, session_id: str | None) -> None:
@@ -197,6 +235,9 @@ async def _verify(
         on_unknown=options.on_unknown,
         retry_failed=retry_failed,
         max_outage=max_outage,
+        max_sessions=options.limits.max_sessions,
+        max_per_hour=options.limits.max_per_hour,
+        poll_rate=options.limits.poll_rate,
         progress=run.display.update,
     )
     async with aclosing(verified) as results:
@@ -215,6 +256,8 @@ async def _submit(
         on_unknown=options.on_unknown,
         retry_failed=retry_failed,
         max_outage=max_outage,
+        max_sessions=options.limits.max_sessions,
+        max_per_hour=options.limits.max_per_hour,
         progress=run.display.update,
     )
     for result in unsubmitted:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
-from attrs import frozen
+from attrs import asdict, evolve, frozen
 
 from veriff_async import ConfigurationError
 from veriff_async._protocol.json.decode import load_object
@@ -15,12 +16,54 @@ from veriff_async.batch import OnUnknown
 from veriff_async.errors import DecodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from veriff_async.models.json import JsonObject
 
-__all__ = ("SavedOptions", "load_options", "save_options")
+__all__ = ("RunLimits", "SavedOptions", "load_options", "read_limits", "save_options")
+
+_N = TypeVar("_N", int, float)
 
 _VERSION: Final = 1
 _ON_UNKNOWN: Final[dict[str, OnUnknown]] = {word: word for word in get_args(OnUnknown)}
+
+
+@frozen(kw_only=True)
+class RunLimits:
+    """Limits of sessions and of polls; see `veriff_async.batch.verify_many`."""
+
+    max_sessions: int | None = None
+    max_per_hour: int | None = None
+    poll_rate: float | None = None
+
+    def or_else(self, other: RunLimits) -> RunLimits:
+        """Return these limits, with those of another object in the place of missing ones."""
+        return evolve(other, **{name: value for name, value in asdict(self).items() if value is not None})
+
+
+def read_limits(settings: Mapping[str, str]) -> RunLimits:
+    """Return the limits in the variables.
+
+    Raises:
+        ConfigurationError: A variable is not a number that its option takes.
+    """
+    return RunLimits(
+        max_sessions=_read_number(settings, "VERIFF_MAX_SESSIONS", int, 0),
+        max_per_hour=_read_number(settings, "VERIFF_MAX_PER_HOUR", int, 1),
+        poll_rate=_read_number(settings, "VERIFF_POLL_RATE", float, 1e-6),
+    )
+
+
+def _read_number(settings: Mapping[str, str], name: str, parse: Callable[[str], _N], lowest: float) -> _N | None:
+    text = settings.get(name, "").strip()
+    if not text:
+        return None
+    with suppress(ValueError):
+        number = parse(text)
+        if number >= lowest:  # NaN is not
+            return number
+    msg = f"{name} must be a number from {lowest:g} on: correct it, or leave it out."
+    raise ConfigurationError(msg)
 
 
 @frozen(kw_only=True)
@@ -42,6 +85,7 @@ class SavedOptions:
         proxy: Value of ``--proxy``, which cannot contain a password.
         check_quality: Whether a row with a picture that fails a check of `inspect_media` is invalid.
         thresholds: File with the limits of these checks, or `None` for the defaults.
+        limits: Limits of sessions and of polls.
     """
 
     manifest: Path
@@ -58,6 +102,7 @@ class SavedOptions:
     proxy: str | None = None
     check_quality: bool = False
     thresholds: Path | None = None
+    limits: RunLimits = RunLimits()
 
 
 def save_options(journal: Path, options: SavedOptions) -> None:
@@ -83,6 +128,7 @@ def save_options(journal: Path, options: SavedOptions) -> None:
         "proxy": options.proxy,
         "check_quality": options.check_quality,
         "thresholds": None if options.thresholds is None else str(options.thresholds.absolute()),
+        "limits": asdict(options.limits),
     }
     path = _path(journal)
     temporary = path.with_name(f"{path.name}-new")
@@ -140,6 +186,11 @@ def _parse(members: JsonObject) -> SavedOptions | None:
             "show_person": bool(show_person),
             "check_quality": bool(check_quality),
             "thresholds": str() | None as thresholds,
+            "limits": {
+                "max_sessions": int() | None as max_sessions,
+                "max_per_hour": int() | None as max_per_hour,
+                "poll_rate": int() | float() | None as poll_rate,
+            },
         } if on_unknown := _ON_UNKNOWN.get(word):
             return SavedOptions(
                 manifest=Path(manifest),
@@ -156,6 +207,7 @@ def _parse(members: JsonObject) -> SavedOptions | None:
                 proxy=proxy if isinstance(proxy := members.get("proxy"), str) else None,
                 check_quality=check_quality,
                 thresholds=None if thresholds is None else Path(thresholds),
+                limits=RunLimits(max_sessions=max_sessions, max_per_hour=max_per_hour, poll_rate=poll_rate),
             )
         case _:
             return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from veriff_async import DecisionTimeoutError
+from veriff_async import DecisionTimeoutError, SessionLimitError
 from veriff_async.batch import JobState
 from veriff_async.cli._runtime import ExitCode
 from veriff_async.cli.batch.results import error_type_of
@@ -23,13 +23,7 @@ MAX_LISTED: Final = 20
 
 @define
 class JobCounts:
-    """Counts jobs by state and detail.
-
-    Attributes:
-        is_submission: Whether a job is done when it is submitted.
-        counts: How many jobs have a state and a status, or a state and an error's class.
-        unknown_ids: Some of the jobs whose session may or may not exist.
-    """
+    """Counts jobs by state and detail."""
 
     is_submission: bool = False
     counts: Counter[tuple[JobState, str]] = field(factory=Counter[tuple[JobState, str]])
@@ -57,8 +51,15 @@ class JobCounts:
         return sum(count for (state, _), count in self.counts.items() if state is JobState.UNKNOWN)
 
     @property
+    def left(self) -> int:
+        """Number of jobs that got no session, because of a limit."""
+        return sum(count for (_, detail), count in self.counts.items() if detail == SessionLimitError.__name__)
+
+    @property
     def exit_code(self) -> ExitCode:
         """The exit code: done if all jobs reached the expected state."""
+        if self.left:
+            return ExitCode.BUDGET_SPENT
         return ExitCode.DONE if all(self._is_done(*pair) for pair in self.counts) else ExitCode.REFUSED
 
     @property

@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from attrs import frozen
-
 from veriff_async import ConfigurationError, Credentials
-from veriff_async._protocol import error_codes
+from veriff_async._protocol import health
 from veriff_async._protocol.base_url import deprecation, insecure_hosts, insecure_hosts_from, parse_root
+from veriff_async._protocol.health import PORTAL
 from veriff_async.client import BASE_URL_VARIABLE
 from veriff_async.credentials import API_KEY_VARIABLE, INTEGRATION_VARIABLE, SECRET_VARIABLE
+from veriff_async.health import CheckOutcome, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
 __all__ = (
     "CHECKS",
-    "CheckOutcome",
-    "CheckResult",
-    "check_clock",
-    "check_credentials",
     "check_other_secrets",
     "check_proxies",
     "check_receiver",
-    "check_signature_required",
     "check_signing",
     "check_variables",
     "check_versions",
 )
 
-_PORTAL: Final = "the integration's API Keys page in the Customer Portal"
+# A published example of a signature: shared secret (not in use), session id, HMAC-SHA256.
 _VECTOR: Final = (
     "abcdef12-abcd-abcd-abcd-abcdef012345",
     b"aea9ba6d-1b47-47fc-a4fc-f72b6d3584a7",
     "895cb3fd31139d89aeb7b263682e15479ab57651e70591256ad2c14fde4950dd",
 )
-"""A published example of a signature: shared secret (not in use), session id, HMAC-SHA256."""
 
-_SLOW_CLOCK: Final = 30.0
-_WRONG_CLOCK: Final = 180.0
 _PROXIES: Final = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 _NUMBERS: Final = re.compile(r"([A-Za-z0-9_.-]+)>=([\d.]+)")
 
@@ -59,52 +48,14 @@ CHECKS: Final = (
     "name",
     "connection",
     "tls",
-    "response",
-    "clock",
-    "credentials",
-    "response signature",
+    *health.CHECKS,
     "other secrets",
 )
 """Names of all checks, in order; ``--webhook-url`` adds some."""
 
 
-class CheckOutcome(StrEnum):
-    """The outcome of a check."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@frozen
-class CheckResult:
-    """The result of one check.
-
-    Attributes:
-        name: The check.
-        outcome: The outcome.
-        message: One sentence, with the remedy if something is wrong.
-    """
-
-    name: str
-    outcome: CheckOutcome
-    message: str
-
-    @classmethod
-    def skip(cls, name: str, because: str) -> CheckResult:
-        """Return the result of a check that was not possible because another one failed."""
-        return cls(name, CheckOutcome.SKIPPED, f"Not checked: {because}.")
-
-
 def check_versions(python: str, found: Mapping[str, str], required: Iterable[str]) -> CheckResult:
-    """Compare installed versions with the requirements of the package.
-
-    Args:
-        python: The version of Python.
-        found: Installed versions by package name.
-        required: Requirements from the metadata of the package.
-    """
+    """Compare installed versions with the requirements of the package."""
     old: list[str] = []
     for line in required:
         match = _NUMBERS.match(line)
@@ -152,11 +103,9 @@ def check_variables(environ: Mapping[str, str]) -> tuple[list[CheckResult], Cred
 def _key(key: str) -> CheckResult:
     name = "api key"
     if not key:
-        return CheckResult(
-            name, CheckOutcome.FAILED, f"{API_KEY_VARIABLE} is not set: copy the API key from {_PORTAL}."
-        )
+        return CheckResult(name, CheckOutcome.FAILED, f"{API_KEY_VARIABLE} is not set: copy the API key from {PORTAL}.")
     if not _is_uuid(key):
-        message = f"{API_KEY_VARIABLE} is not a UUID (Veriff's code 1802): copy the API key again from {_PORTAL}."
+        message = f"{API_KEY_VARIABLE} is not a UUID (Veriff's code 1802): copy the API key again from {PORTAL}."
         return CheckResult(name, CheckOutcome.FAILED, message)
     return CheckResult(name, CheckOutcome.OK, f"{API_KEY_VARIABLE} is set and is a UUID.")
 
@@ -164,11 +113,11 @@ def _key(key: str) -> CheckResult:
 def _secrets(key: str, secrets: Sequence[str]) -> CheckResult:
     name = "shared secret"
     if not secrets:
-        message = f"{SECRET_VARIABLE} is not set: copy the shared secret key from {_PORTAL}, which shows it once."
+        message = f"{SECRET_VARIABLE} is not set: copy the shared secret key from {PORTAL}, which shows it once."
         return CheckResult(name, CheckOutcome.FAILED, message)
     # Key and secret have the same form and are shown on the same page, so they are easily confused.
     if key and key in secrets:
-        message = f"{SECRET_VARIABLE} is the API key: give the shared secret key, which is shown below it on {_PORTAL}."
+        message = f"{SECRET_VARIABLE} is the API key: give the shared secret key, which is shown below it on {PORTAL}."
         return CheckResult(name, CheckOutcome.FAILED, message)
     unusual = [number for number, secret in enumerate(secrets, 1) if not _is_uuid(secret)]
     count = "one secret" if len(secrets) == 1 else f"{len(secrets)} secrets, of which the first signs"
@@ -188,9 +137,7 @@ def _integration(integration: str) -> CheckResult:
         message = f"{INTEGRATION_VARIABLE} is not set, and needed only when integrations share an API key."
         return CheckResult(name, CheckOutcome.OK, message)
     if not _is_uuid(integration):
-        message = (
-            f"{INTEGRATION_VARIABLE} is not a UUID: copy the integration ID again from {_PORTAL}, or leave it out."
-        )
+        message = f"{INTEGRATION_VARIABLE} is not a UUID: copy the integration ID again from {PORTAL}, or leave it out."
         return CheckResult(name, CheckOutcome.FAILED, message)
     return CheckResult(name, CheckOutcome.OK, f"{INTEGRATION_VARIABLE} is set and is a UUID.")
 
@@ -198,7 +145,7 @@ def _integration(integration: str) -> CheckResult:
 def _base_url(base: str, environ: Mapping[str, str]) -> tuple[CheckResult, str | None]:
     name = "base url"
     if not base:
-        message = f"{BASE_URL_VARIABLE} is not set: copy the base URL of the integration from {_PORTAL}."
+        message = f"{BASE_URL_VARIABLE} is not set: copy the base URL of the integration from {PORTAL}."
         return CheckResult(name, CheckOutcome.FAILED, message), None
     try:
         root = parse_root(base, name=BASE_URL_VARIABLE, allow_insecure=insecure_hosts(insecure_hosts_from(environ)))
@@ -221,58 +168,6 @@ def check_proxies(environ: Mapping[str, str], *, used: bool = False) -> CheckRes
         "proxy, create the client with VeriffClient(trust_env=True), and give commands --proxy env."
     )
     return CheckResult("proxies", CheckOutcome.WARNING, message)
-
-
-def check_credentials(status: int, code: str | None, *, is_veriffs: bool) -> CheckResult:
-    """Evaluate the response to a request for the decision of a session that does not exist.
-
-    Documented: an unknown session gets 404, a refused key or signature 401. The codes come from public transcriptions
-    of Veriff's table, and the HTTP status of each is a guess, so the code takes precedence. That Veriff checks key and
-    signature before it looks up the session is a guess too; `check_signature_required` tests it.
-
-    Args:
-        status: HTTP status.
-        code: Veriff's code, if the response has one.
-        is_veriffs: Whether the response has Veriff's format.
-    """
-    name = "credentials"
-    numbers = f"HTTP {status}" + (f", code {code}" if code else "")
-    if status == 401 or (code or "").startswith("18"):  # noqa: PLR2004  statuses of HTTP
-        message = f"Refused ({numbers}): {error_codes.remedy(401, code)}."
-        return CheckResult(name, CheckOutcome.FAILED, message)
-    if status in {200, 404} and is_veriffs:
-        message = f"Key and signature seem to be accepted: the response says that the session is unknown ({numbers})."
-        return CheckResult(name, CheckOutcome.OK, message)
-    if status in {200, 404}:
-        message = f"The response ({numbers}) does not have Veriff's format: compare {BASE_URL_VARIABLE} with {_PORTAL}."
-        return CheckResult(name, CheckOutcome.FAILED, message)
-    message = f"Veriff neither accepted nor refused the credentials ({numbers}): {error_codes.remedy(status, code)}."
-    is_refusal = status < 500 and status // 100 != 3  # noqa: PLR2004
-    return CheckResult(name, CheckOutcome.WARNING if is_refusal else CheckOutcome.FAILED, message)
-
-
-def check_signature_required(accepted: CheckResult, status: int | None, code: str | None) -> CheckResult:
-    """Evaluate the same request with a wrong signature: unless it is refused, acceptance of ours proves nothing.
-
-    Args:
-        accepted: The result for the right signature.
-        status: HTTP status for the wrong one, or `None` without a response.
-        code: Veriff's code in that response.
-    """
-    numbers = f"HTTP {status}" + (f", code {code}" if code else "")
-    if status == 401 or (code or "").startswith("18"):  # noqa: PLR2004
-        message = (
-            "Key and signature are accepted: the response says that the session is unknown, and the same request with "
-            f"a wrong signature is refused ({numbers})."
-        )
-        return CheckResult(accepted.name, CheckOutcome.OK, message)
-    if status is None:
-        return accepted
-    message = (
-        f"The secret could not be tested: a wrong signature got the same response ({numbers}), so Veriff did not "
-        f"check the signature. Compare {SECRET_VARIABLE} with {_PORTAL}."
-    )
-    return CheckResult(accepted.name, CheckOutcome.WARNING, message)
 
 
 def check_other_secrets(
@@ -303,45 +198,8 @@ def check_other_secrets(
     )
 
 
-def check_clock(date: str | None, *, now: datetime, seconds: float) -> CheckResult:
-    """Compare the clock with the server's.
-
-    Signatures contain no time, so Veriff accepts requests from a machine with a wrong clock; but certificates are
-    checked against it, and timestamps of pictures and records come from it.
-
-    Args:
-        date: The ``Date`` header, exact to a second.
-        now: Local time of the response; aware.
-        seconds: Duration of the request, by which the header may be older.
-    """
-    name = "clock"
-    try:
-        server_time = parsedate_to_datetime(date or "")
-        offset = (now - server_time).total_seconds()
-    except (TypeError, ValueError):
-        return CheckResult(name, CheckOutcome.SKIPPED, "Not checked: the response has no readable Date header.")
-    # The server wrote the header at some time during the request, and its fraction of a second is cut off.
-    offset = max(0.0, offset - seconds - 1) if offset > 0 else min(0.0, offset + 1)
-    description = f"{abs(offset):.0f} seconds {'ahead of' if offset > 0 else 'behind'} the server's"
-    remedy = (
-        "set it by NTP, since certificates are checked against it and timestamps of pictures and records come from it"
-    )
-    if abs(offset) > _WRONG_CLOCK:
-        return CheckResult(name, CheckOutcome.FAILED, f"The clock of this machine is {description}: {remedy}.")
-    if abs(offset) > _SLOW_CLOCK:
-        return CheckResult(name, CheckOutcome.WARNING, f"The clock of this machine is {description}: {remedy}.")
-    return CheckResult(name, CheckOutcome.OK, "The clock agrees with the server's.")
-
-
 def check_receiver(name: str, status: int | None, problem: str, *, is_signed: bool) -> CheckResult:
-    """Evaluate the response of a webhook receiver to a sample.
-
-    Args:
-        name: The check.
-        status: HTTP status, or `None` without a response.
-        problem: Why there is none.
-        is_signed: Whether the sample had a valid signature.
-    """
+    """Evaluate the response of a webhook receiver to a sample."""
     if status is None:
         return CheckResult(name, CheckOutcome.FAILED, f"No response: {problem}.")
     if is_signed:

@@ -15,24 +15,22 @@ from uuid import uuid4
 import click
 from anyio import to_thread
 
-from veriff_async import Credentials, ResponseError
-from veriff_async._protocol import endpoints
-from veriff_async._protocol.authenticity import parse_auth_headers
+from veriff_async import Credentials
+from veriff_async._http.ca_bundle import ca_bundle_from, create_context
+from veriff_async._protocol import endpoints, health
 from veriff_async._protocol.headers import HMAC_SIGNATURE
-from veriff_async._protocol.json.decode import dump, load_object
-from veriff_async._protocol.response import Response, api_error, check_authenticity
+from veriff_async._protocol.json.encode import dump_json
+from veriff_async._protocol.response import Response
 from veriff_async.cli._env_file import load_settings
 from veriff_async.cli._http import HttpProbe, check_url
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stdout_output
 from veriff_async.cli.doctor import checks
-from veriff_async.cli.doctor.checks import CheckOutcome, CheckResult
 from veriff_async.cli.doctor.network import reach
 from veriff_async.cli.trigger_samples import samples
-from veriff_async.errors import DecodeError
-from veriff_async.models.json import EMPTY
-from veriff_async.sandbox import SandboxOptions, WebhookKind
-from veriff_async.sandbox._webhooks import build_webhook
+from veriff_async.health import CheckOutcome, CheckResult
+from veriff_async.sandbox import WebhookKind
+from veriff_async.sandbox._auth import webhook_headers
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
@@ -44,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ("diagnose", "doctor")
 
+# Time limit of one request, in seconds.
 _SECONDS: Final = 10.0
-"""Time limit of one request, in seconds."""
 
 _WEBHOOK: Final = ("webhook address", "webhook signed", "webhook unsigned", "webhook forged")
 _NO_SECRET: Final = "00000000-0000-4000-8000-000000000000"  # noqa: S105  not a real secret
@@ -90,8 +88,7 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
     results = run(work())
     failed = [result for result in results if result.outcome is CheckOutcome.FAILED]
     if for_program:
-        rows = [{"name": each.name, "outcome": str(each.outcome), "message": each.message} for each in results]
-        print_json({"ok": not failed, "results": rows})
+        print_json({"ok": not failed, "results": [result.to_dict() for result in results]})
     else:
         output.print(f"\n{_summary(results)}")
     if failed:
@@ -101,14 +98,10 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
 async def diagnose(
     environ: Mapping[str, str], *, webhook_url: str | None = None, proxied: bool = False
 ) -> AsyncGenerator[CheckResult]:
-    """Yield the results of all checks, in order.
-
-    Args:
-        environ: The variables.
-        webhook_url: Address of a receiver to test too.
-        proxied: Whether to use the proxy of the environment.
-    """
+    """Yield the results of all checks, in order."""
     yield await to_thread.run_sync(_versions)
+    # It reads the trusted certificates from the disk, which would block the event loop.
+    tls = await to_thread.run_sync(create_context, ca_bundle_from(environ))
     variables, credentials, root = checks.check_variables(environ)
     yield checks.check_signing(credentials)
     for result in variables:
@@ -120,14 +113,14 @@ async def diagnose(
         for name in ("name", "connection", "tls"):
             yield CheckResult.skip(name, "the base URL is missing" if root is None else "the proxy connects")
     else:
-        async with aclosing(reach(root)) as steps:
+        async with aclosing(reach(root, tls)) as steps:
             async for result in steps:
                 is_reached = is_reached and result.outcome is not CheckOutcome.FAILED
                 yield result
-    async with HttpProbe(_SECONDS, trust_env=proxied) as probe:
+    async with HttpProbe(_SECONDS, trust_env=proxied, tls=tls) as probe:
         if root is None or not is_reached or credentials is None:
             because = "Veriff is not reachable" if credentials is not None else "the credentials are missing"
-            for name in ("response", "clock", "credentials", "response signature", "other secrets"):
+            for name in (*health.CHECKS, "other secrets"):
                 yield CheckResult.skip(name, because)
         else:
             async with aclosing(_check_api(probe, root, credentials)) as results:
@@ -146,22 +139,19 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     probed = await _send(probe, root, request)
     if probed.status is None:
         yield CheckResult("response", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
-        for name in ("clock", "credentials", "response signature", "other secrets"):
+        for name in (*health.CHECKS[1:], "other secrets"):
             yield CheckResult.skip(name, "Veriff did not respond")
         return
-    yield CheckResult("response", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
-    date = probed.headers.get("Date")
-    yield checks.check_clock(date, now=datetime.now(UTC), seconds=probed.seconds)
-    found = _evaluate(request, probed)
-    is_accepted = found.outcome is CheckOutcome.OK
-    if is_accepted:
-        found = await _compare_with_wrong_signature(probe, root, request, found)
-    yield found
-    yield (
-        _check_response_signature(request, probed)
-        if is_accepted
-        else CheckResult.skip("response signature", "the credentials are not accepted")
+    is_accepted = False
+    report = health.report_response(
+        _response(request, probed), now=datetime.now(UTC), seconds=probed.seconds, max_skew=health.MAX_SKEW
     )
+    for result in report.results:
+        if result.name == "credentials" and result.outcome is CheckOutcome.OK:
+            is_accepted = True
+            yield await _compare_with_wrong_signature(probe, root, request, result)
+        else:
+            yield result
     if len(credentials.secrets) == 1:
         yield CheckResult.skip("other secrets", "there is only one secret")
     else:
@@ -170,17 +160,6 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
 
 async def _send(probe: HttpProbe, root: str, request: Request) -> ProbeResult:
     return await probe.get(root + request.path, request.headers)
-
-
-def _evaluate(request: Request, probed: ProbeResult) -> CheckResult:
-    status = probed.status or 0
-    # Any web server answers 404; Veriff answers in JSON, and signs some of its responses.
-    is_veriffs = bool(_json(probed)) or parse_auth_headers(probed.headers).signature is not None
-    return checks.check_credentials(status, _code(request, probed), is_veriffs=is_veriffs)
-
-
-def _code(request: Request, probed: ProbeResult) -> str | None:
-    return api_error(_response(request, probed)).code
 
 
 def _response(request: Request, probed: ProbeResult) -> Response:
@@ -195,24 +174,7 @@ async def _compare_with_wrong_signature(
     last = request.headers[HMAC_SIGNATURE]
     wrong = last[:-1] + ("0" if last[-1] != "0" else "1")
     probed = await probe.get(root + request.path, {**request.headers, HMAC_SIGNATURE: wrong})
-    return checks.check_signature_required(found, probed.status, _code(request, probed))
-
-
-def _check_response_signature(request: Request, probed: ProbeResult) -> CheckResult:
-    """Check the signature of the response, if there is one."""
-    name = "response signature"
-    if parse_auth_headers(probed.headers).signature is None:
-        message = "The response is not signed. That is fine: whether Veriff signs refusals is not documented."
-        return CheckResult(name, CheckOutcome.SKIPPED, message)
-    try:
-        check_authenticity(_response(request, probed))
-    except ResponseError as error:
-        problems = "; ".join(error.problems)
-        message = (
-            f"The response does not come from this integration ({problems}): look for a proxy, and give all secrets."
-        )
-        return CheckResult(name, CheckOutcome.FAILED, message)
-    return CheckResult(name, CheckOutcome.OK, "The response is signed with the secret that signed the request.")
+    return health.check_signature_required(found, None if probed.status is None else _response(request, probed))
 
 
 async def _check_other_secrets(
@@ -223,7 +185,11 @@ async def _check_other_secrets(
     for index in range(1, len(credentials.secrets)):
         request = endpoints.decision(str(uuid4())).sign(credentials.with_signing_secret(index))
         probed = await _send(probe, root, request)
-        outcome = CheckOutcome.WARNING if probed.status is None else _evaluate(request, probed).outcome
+        outcome = (
+            CheckOutcome.WARNING
+            if probed.status is None
+            else health.check_credentials(_response(request, probed)).outcome
+        )
         if outcome is not CheckOutcome.OK:
             (refused if outcome is CheckOutcome.FAILED else unclear).append(index + 1)
     return checks.check_other_secrets(refused, unclear, len(credentials.secrets), is_first_accepted=is_first_accepted)
@@ -239,17 +205,17 @@ async def _check_webhook(probe: HttpProbe, url: str, credentials: Credentials | 
         return
     now = datetime.now(UTC)
     sample, _ = samples(WebhookKind.EVENT, session_id=str(uuid4()), status=None, now=now)
-    options = SandboxOptions()
-    right = build_webhook(url, sample.body, credentials=credentials, options=options, now=now)
-    wrong = build_webhook(url, sample.body, credentials=_wrong_credentials(credentials), options=options, now=now)
-    plain = {name: value for name, value in right.headers.items() if "signature" not in name}
-    taken = await probe.post(url, right.headers, right.body)
+    body = dump_json(sample.body)
+    right = webhook_headers(credentials, body)
+    wrong = webhook_headers(_wrong_credentials(credentials), body)
+    plain = {name: value for name, value in right.items() if "signature" not in name}
+    taken = await probe.post(url, right, body)
     yield checks.check_receiver(signed, taken.status, taken.problem, is_signed=True)
-    for name, headers in ((unsigned, plain), (forged, wrong.headers)):
+    for name, headers in ((unsigned, plain), (forged, wrong)):
         if taken.status is None:
             yield CheckResult.skip(name, "the receiver is not reachable")
             continue
-        probed = await probe.post(url, headers, dump(sample.body))
+        probed = await probe.post(url, headers, body)
         yield checks.check_receiver(name, probed.status, probed.problem, is_signed=False)
 
 
@@ -282,13 +248,6 @@ def _versions() -> CheckResult:
         # Copied instead of installed: metadata is missing.
         required, found = [], {}
     return checks.check_versions(platform.python_version(), {"veriff-async": __version__, **found}, required)
-
-
-def _json(probed: ProbeResult) -> Mapping[str, object]:
-    try:
-        return load_object(probed.body)
-    except DecodeError:
-        return EMPTY
 
 
 def _summary(results: list[CheckResult]) -> str:

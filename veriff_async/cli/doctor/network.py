@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 
-from veriff_async.cli._http import certificate_problem, network_problem
-from veriff_async.cli.doctor.checks import CheckOutcome, CheckResult
+from veriff_async._http.ca_bundle import CA_BUNDLE_VARIABLE
+from veriff_async._http.network_problem import network_problem
+from veriff_async.cli._http import certificate_problem
+from veriff_async.health import CheckOutcome, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,12 +25,8 @@ _SECONDS: Final = 5.0
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-async def reach(root: str) -> AsyncGenerator[CheckResult]:
-    """Yield ``name``, ``connection`` and ``tls``. After a failure the following steps are skipped.
-
-    Args:
-        root: A valid base URL.
-    """
+async def reach(root: str, tls: ssl.SSLContext) -> AsyncGenerator[CheckResult]:
+    """Yield ``name``, ``connection`` and ``tls``. After a failure the following steps are skipped."""
     parts = urlsplit(root)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     name = await _name(host, port)
@@ -44,7 +42,7 @@ async def reach(root: str) -> AsyncGenerator[CheckResult]:
     elif parts.scheme == "http":
         yield CheckResult.skip("tls", "the base URL is plain http, which is allowed for this machine only")
     else:
-        yield await _tls(host, port)
+        yield await _tls(host, port, tls)
 
 
 async def _name(host: str, port: int) -> CheckResult:
@@ -90,18 +88,16 @@ async def _connection(host: str, port: int) -> CheckResult:
     return CheckResult("connection", CheckOutcome.OK, f"{where} accepts connections.")
 
 
-async def _tls(host: str, port: int) -> CheckResult:
+async def _tls(host: str, port: int, context: ssl.SSLContext) -> CheckResult:
     try:
         async with asyncio.timeout(_SECONDS):
-            # It reads the trusted certificates from the disk, which would block the event loop.
-            context = await to_thread.run_sync(ssl.create_default_context)
             writer = await _connect(host, port, context)
     except TimeoutError:
         problem = f"the TLS handshake took more than {_SECONDS:g} seconds: check for a firewall that inspects TLS"
     except ssl.SSLCertVerificationError as error:
         problem = (
             f"{certificate_problem(error)}: compare the base URL, and if a firewall inspects TLS, "
-            "set SSL_CERT_FILE to its certificate authority"
+            f"set {CA_BUNDLE_VARIABLE} to a file with its certificate authority"
         )
     except ssl.SSLError:
         problem = "the TLS handshake failed: check whether this port is for https, and for a proxy on the way"

@@ -97,17 +97,7 @@ async def run_listen(  # noqa: PLR0913  one for each option
     inbox_file: Path | None,
     forward_to: str | None,
 ) -> None:
-    """Receive until SIGINT, SIGTERM or SIGHUP.
-
-    Args:
-        log: Receives a line for every event.
-        credentials: Credentials that verify the webhooks.
-        host: Address to listen on.
-        port: Port to listen on.
-        path: Path to receive at.
-        inbox_file: File in which webhooks are recorded, or `None` for memory.
-        forward_to: Address to which they are forwarded, or `None`.
-    """
+    """Receive until SIGINT, SIGTERM or SIGHUP."""
     async with AsyncExitStack() as stack:
         # First, so that a signal during the start is not lost.
         log.stopped = stack.enter_context(stop_on_signals())

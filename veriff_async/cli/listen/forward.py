@@ -21,8 +21,8 @@ __all__ = ("ForwardResult", "Forwarder")
 # Seconds that an application has for its response: more than at Veriff, since it may be stopped in a debugger.
 _SECONDS: Final = 10.0
 
+# Seconds that pending webhooks have at shutdown.
 _SHUTDOWN_SECONDS: Final = 2.0
-"""Seconds that pending webhooks have at shutdown."""
 
 # Webhooks beyond these are dropped, and shown as dropped: a stopped application must not fill the memory.
 _MAX_QUEUED: Final = 100
@@ -70,12 +70,7 @@ class _QueuedWebhook:
 
 
 class Forwarder:
-    """Forwards webhooks one after the other; use it with ``async with``.
-
-    Args:
-        url: Address of the application.
-        on_result: Called with the result of each.
-    """
+    """Forwards webhooks one after the other; use it with ``async with``."""
 
     def __init__(self, url: str, on_result: Callable[[ForwardResult], object]) -> None:
         """Take the address; nothing is opened yet."""

@@ -48,14 +48,7 @@ class ForwardMark:
 
 
 def is_own_address(url: str, *, host: str, port: int, path: str) -> bool:
-    """Return whether a URL is the address of a receiver on this machine. Blocking: it resolves names.
-
-    Args:
-        url: The URL.
-        host: Name or address on which the receiver listens.
-        port: Its port.
-        path: Its path.
-    """
+    """Return whether a URL is the address of a receiver on this machine. Blocking: it resolves names."""
     try:
         target = URL(url)
     except ValueError:

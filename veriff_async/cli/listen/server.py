@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiohttp import web
 
 from veriff_async import ConfigurationError
-from veriff_async.cli._http import network_problem
+from veriff_async._http.network_problem import network_problem
+from veriff_async._http.server_log import get_server_logger
+from veriff_async._waiting.signals import STOP_SIGNALS
 from veriff_async.webhooks import _http
 
 if TYPE_CHECKING:
@@ -20,16 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ("WebhookHandler", "serve", "stop_on_signals")
 
+# Limit of a body in bytes, like that of `WebhookReceiver`.
 _MAX_BODY: Final = 1_048_576
-"""Limit of a body in bytes, like that of `WebhookReceiver`."""
 
 _BODY_SECONDS: Final = 4.0
-_LOG: Final = logging.getLogger(__name__)
-# aiohttp would log a traceback for each malformed body; the handler prints a line instead.
-_LOG.addFilter(lambda record: record.getMessage().startswith("Error handling request"))
+_LOG: Final = get_server_logger(__name__)
 
+# Seconds that running requests get at shutdown.
 _SHUTDOWN: Final = 1.0
-"""Seconds that running requests get at shutdown."""
 
 
 class WebhookHandler(Protocol):
@@ -54,10 +53,8 @@ def stop_on_signals() -> Generator[asyncio.Event]:
         # A handler of `signal.signal` may run at any point of the loop; this call also wakes the loop up.
         loop.call_soon_threadsafe(stopped.set)
 
-    # loop.add_signal_handler is missing on Windows, as is SIGHUP; SIGBREAK exists only there. nohup ignores SIGHUP on
-    # purpose.
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")]
-    handled = [number for number in numbers if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+    # loop.add_signal_handler is missing on Windows. nohup ignores SIGHUP on purpose.
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield stopped
