@@ -1,1 +1,1 @@
-"""What this library costs, against what its users would do otherwise. Run ``python -m benchmarks``."""
+"""The cost of this library, against the code that its users would write otherwise. Run ``python -m benchmarks``."""

@@ -20,7 +20,10 @@ from benchmarks import (
     imports,
     plot,
     relay,
+    sandboxes,
     storage,
+    synchronous,
+    telemetry,
     threshold,
     uploads,
     waiting,
@@ -46,6 +49,9 @@ _SUBJECTS: Final[dict[str, Callable[[Plan], Iterable[Table]]]] = {
     "threshold": threshold.run,
     "waiting": waiting.run,
     "storage": storage.run,
+    "sandboxes": sandboxes.run,
+    "synchronous": synchronous.run,
+    "telemetry": telemetry.run,
 }
 _ROUNDS: Final = 7
 

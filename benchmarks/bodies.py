@@ -138,7 +138,7 @@ ORDINARY: Final[dict[str, object]] = {
     },
     "technicalData": {"ip": "198.51.100.23"},
 }
-"""What most integrations get for most sessions."""
+"""The decision that most integrations get for most sessions."""
 
 RICH: Final[dict[str, object]] = {
     "status": "success",
@@ -162,7 +162,7 @@ RICH: Final[dict[str, object]] = {
     },
     "technicalData": {"ip": "198.51.100.23"},
 }
-"""What every product together adds: risk labels, insights, registries, a proof of address, an earlier face."""
+"""The members that all products add: risk labels, insights, registries, a proof of address, an earlier face."""
 
 
 def as_body(decision: dict[str, object]) -> bytes:

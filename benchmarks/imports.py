@@ -64,6 +64,8 @@ def _times(plan: Plan, others: tuple[str, ...], notes: tuple[str, ...]) -> Table
 
 def _sizes(peers: list[str], notes: tuple[str, ...]) -> Table:
     ours = sum(map(_size, _closure(_OURS).values()))
+    if not ours:  # run from a tree that was not installed
+        raise SystemExit(f"The size of {_OURS} is unknown: install it first, with python -m pip install -e .")
     rows: list[Row] = []
     for name in (_OURS, *peers):
         closure = _closure(name)

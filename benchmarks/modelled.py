@@ -21,7 +21,7 @@ __all__ = ("answer",)
 
 
 class _Kept(BaseModel):
-    """What all of them have in common: they are frozen, and keep what they do not know."""
+    """Base of all of them: they are frozen, and keep what they do not know."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

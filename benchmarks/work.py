@@ -11,7 +11,7 @@ import gc
 import json
 import resource
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -58,7 +58,7 @@ Contender: TypeAlias = "Callable[[Work], AbstractAsyncContextManager[Once]]"
 
 @frozen(kw_only=True)
 class Work:
-    """What every contender does.
+    """The work of every contender.
 
     Attributes:
         port: Where the sink listens.
@@ -91,7 +91,7 @@ class Work:
 
 @frozen(kw_only=True)
 class Sample:
-    """What one run cost.
+    """The cost of one run.
 
     Attributes:
         seconds: From the first start to the last end.
@@ -108,7 +108,7 @@ class Sample:
 
 @frozen
 class Needs:
-    """What a contender must find on this machine."""
+    """Modules and commands that a contender needs on this machine."""
 
     modules: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
@@ -116,11 +116,17 @@ class Needs:
     @property
     def missing(self) -> str | None:
         """Say what is not here, and how it comes here."""
-        if lacking := [name for name in self.modules if find_spec(name) is None]:
+        if lacking := [name for name in self.modules if not _is_installed(name)]:
             return f"{', '.join(lacking)} not installed, see the group bench"
         if lacking := [name for name in self.commands if which(name) is None]:
             return f"no {', '.join(lacking)} on this machine"
         return None
+
+
+def _is_installed(module: str) -> bool:
+    with suppress(ModuleNotFoundError):  # a package above it
+        return find_spec(module) is not None
+    return False
 
 
 @asynccontextmanager

@@ -25,23 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
-from veriff_async import (
-    BadRequestError,
-    ClientClosedError,
-    ConflictError,
-    DecisionTimeoutError,
-    InvalidArgumentError,
-    Media,
-    MediaError,
-    MediaSourceError,
-    NotFoundError,
-    PayloadTooLargeError,
-    RateLimitedError,
-    ServerError,
-    TransportError,
-    VeriffClient,
-    VeriffError,
-)
+from veriff_async import DecisionTimeoutError, Media, VeriffClient, VeriffError, problem_details
 from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app
 
@@ -59,41 +43,33 @@ def read_secret() -> str:
     return secret
 
 
-def explain(error: VeriffError) -> tuple[int, str]:
-    """Return the status of the response, and a sentence on which the user can act."""
-    match error:
-        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
-            # ClientClosedError: this process stops, and the next request reaches another one.
-            return 503, "The verification service cannot be reached: try again in a few seconds."
-        case InvalidArgumentError() | MediaError():
-            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
-        case PayloadTooLargeError():
-            return 413, "The picture is too large: send a smaller one."
-        case NotFoundError():
-            return 404, "This verification no longer exists: start a new one."
-        case ConflictError() | BadRequestError():
-            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
-        case _:
-            return 502, "The verification service does not accept our requests: try again tomorrow."
-
-
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn an error of the library into a response."""
     try:
         return await handler(request)
     except VeriffError as error:
-        status, sentence = explain(error)
-        if status >= 500:
+        problem = problem_details(error)
+        if problem.status >= 500 or problem.needs_operator:
             # The library's messages contain neither secrets nor personal data, so they may be logged.
             LOG.error("%s: %s", type(error).__name__, error)  # noqa: TRY400  a traceback may hold personal data
-        headers = {"Retry-After": "1"} if status == 503 else None
-        return web.json_response({"error": sentence}, status=status, headers=headers)
+        return web.json_response(
+            problem.to_dict(), status=problem.status, headers=problem.headers, content_type=problem.media_type
+        )
 
 
 def refuse(kind: type[web.HTTPError], sentence: str) -> web.HTTPError:
     """Return an exception that aiohttp turns into a response."""
-    return kind(text=f'{{"error": "{sentence}"}}', content_type="application/json")
+    return kind(text=f'{{"detail": "{sentence}"}}', content_type="application/json")
+
+
+class Cookies(EncryptedCookieStorage):
+    """Logins in encrypted cookies."""
+
+    def load_cookie(self, request: web.Request) -> str | None:
+        """Return the cookie; one of other characters was never set here, and aiohttp_session fails to read it."""
+        cookie = super().load_cookie(request)
+        return cookie if cookie is not None and cookie.isascii() else None
 
 
 async def log_in(request: web.Request) -> web.Response:
@@ -168,7 +144,7 @@ async def create_app() -> web.Application:
     demo = os.environ.get("DEMO_LOGIN") == "1"
     key = hashlib.sha256(read_secret().encode()).digest()
     # SameSite keeps other sites from sending requests in the name of a user. Plain http is for a demonstration only.
-    cookies = EncryptedCookieStorage(key, secure=not demo, samesite="Lax")
+    cookies = Cookies(key, secure=not demo, samesite="Lax")
 
     # A webhook may arrive in any process, so all of them share the inbox: one file, or RedisInbox for many machines.
     inbox = SqliteInbox(os.environ.get("VERIFF_INBOX", "veriff-inbox.db"))

@@ -10,20 +10,19 @@ Settings: the variables of VeriffClient.from_env(), and
     PICTURES   a folder that all workers share (pictures)
 In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
 
-Tasks of Celery are functions. So each worker process has one event loop, which runs while a task waits for it, and
-in it one client, one journal and one inbox. They are opened after the fork, because connections do not survive one.
+Tasks of Celery are functions, so they use the client for synchronous code. Each worker process has one, with a journal
+and an inbox. They are opened after the fork, which connections and the client's event loop do not survive.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import redis
 from celery import Celery, Task
@@ -45,18 +44,17 @@ from veriff_async import (
     ResponseError,
     ServerError,
     TransportError,
-    VeriffClient,
     VeriffError,
+    blocking,
 )
 from veriff_async.batch import Job, RedisJournal, collect_many, verify_one
 from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
-T = TypeVar("T")
 LOG = logging.getLogger("verification")
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 
-# What the same task may meet no more when it runs again. JournalError: also a job that another worker has.
+# Errors that may be over when the same task runs again. JournalError: also a job that another worker has.
 MAY_PASS = (
     AuthenticationError,
     JournalError,
@@ -84,28 +82,19 @@ app.conf.update(
 
 
 class Worker:
-    """The event loop of a worker process, and what is open in it."""
+    """The client, inbox and journal that are open in a worker process."""
 
     def __init__(self) -> None:
-        """Open the client, the journal and the inbox."""
-        self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
+        """Open the client, and in its event loop the inbox and the journal."""
+        inbox = RedisInbox(REDIS_URL)
+        self.veriff = blocking.open_client(inbox=inbox)
+        self.veriff.enter(inbox)
+        self.journal = self.veriff.enter(RedisJournal(REDIS_URL))
         self.decisions = redis.Redis.from_url(REDIS_URL)
-        self.run(self._open())
-
-    async def _open(self) -> None:
-        inbox = await self._stack.enter_async_context(RedisInbox(REDIS_URL))
-        self.journal = await self._stack.enter_async_context(RedisJournal(REDIS_URL))
-        self.veriff = await self._stack.enter_async_context(VeriffClient.from_env(inbox=inbox))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, always in the same loop: `asyncio.run` would make one for each task."""
-        return self._runner.run(work)
 
     def close(self) -> None:
         """Close everything."""
-        self.run(self._stack.aclose())
-        self._runner.close()
+        self.veriff.close()
         self.decisions.close()
 
     def save(self, decision: Decision) -> bool:
@@ -150,7 +139,8 @@ def retry_later(task: Task, error: VeriffError) -> NoReturn:
 def verify(self: Task, job_id: str) -> None:
     """Create a session, upload the pictures and submit them. Running it again continues, or does nothing."""
     try:
-        result = worker.run(verify_one(worker.veriff, load_job(job_id), journal=worker.journal, wait=False))
+        veriff, journal = worker.veriff, worker.journal
+        result = veriff.run(verify_one, veriff.async_client, load_job(job_id), journal=journal, wait=False)
     except MAY_PASS as error:  # of the journal, or of the credentials: every job meets it
         retry_later(self, error)
     problem = result.error
@@ -170,7 +160,7 @@ def verify(self: Task, job_id: str) -> None:
 def read_decision(self: Task, session_id: str) -> None:
     """Save the decision on a session, of which a webhook has informed."""
     try:
-        decision = worker.run(worker.veriff.session(session_id).wait_for_decision(timeout=0))  # the inbox has it
+        decision = worker.veriff.session(session_id).wait_for_decision(timeout=0)  # the inbox has it
     except DecisionTimeoutError:
         return  # a newer attempt has begun
     except MAY_PASS as error:
@@ -181,14 +171,11 @@ def read_decision(self: Task, session_id: str) -> None:
 @app.task(bind=True, name="celery_app.collect")
 def collect(self: Task) -> None:
     """Ask for the decisions on all submitted jobs: some webhooks are lost, and `on_event` is called at most once."""
-
-    async def ask() -> None:
-        async for result in collect_many(worker.veriff, journal=worker.journal, timeout=0):
+    veriff = worker.veriff
+    try:
+        for result in veriff.iterate(collect_many, veriff.async_client, journal=worker.journal, timeout=0):
             if result.decision is not None:
                 handle(result.decision)
-
-    try:
-        worker.run(ask())
     except MAY_PASS as error:
         retry_later(self, error)
 

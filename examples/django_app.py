@@ -29,24 +29,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from veriff_async import (
-    BadRequestError,
-    ClientClosedError,
-    ConflictError,
-    DecisionTimeoutError,
-    InvalidArgumentError,
-    Media,
-    MediaError,
-    MediaSourceError,
-    NotFoundError,
-    PayloadTooLargeError,
-    RateLimitedError,
-    ServerError,
-    TransportError,
-    VeriffClient,
-    VeriffError,
-    end_waits_on_signals,
-)
+from veriff_async import DecisionTimeoutError, Media, VeriffClient, VeriffError, end_waits_on_signals, problem_details
 from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
@@ -92,40 +75,23 @@ veriff = VeriffClient.from_env(inbox=inbox)
 receiver = WebhookReceiver(veriff.credentials, inbox)
 
 
-def explain(error: VeriffError) -> tuple[int, str]:
-    """Return the status of the response, and a sentence on which the user can act."""
-    match error:
-        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
-            # ClientClosedError: this process stops, and the next request reaches another one.
-            return 503, "The verification service cannot be reached: try again in a few seconds."
-        case InvalidArgumentError() | MediaError():
-            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
-        case PayloadTooLargeError():
-            return 413, "The picture is too large: send a smaller one."
-        case NotFoundError():
-            return 404, "This verification no longer exists: start a new one."
-        case ConflictError() | BadRequestError():
-            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
-        case _:
-            return 502, "The verification service does not accept our requests: try again tomorrow."
-
-
 def for_user(view: Handler[P]) -> Handler[P]:
     """Refuse requests without a login, and turn errors of the library into responses."""
 
     @wraps(view)
     async def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if await request.session.aget("user") is None:  # your project has request.auser()
-            return JsonResponse({"error": "Log in first."}, status=401)
+            return JsonResponse({"detail": "Log in first."}, status=401)
         try:
             return await view(request, *args, **kwargs)
         except VeriffError as error:
-            status, sentence = explain(error)
-            if status >= 500:
+            problem = problem_details(error)
+            if problem.status >= 500 or problem.needs_operator:
                 # The library's messages contain neither secrets nor personal data, so they may be logged.
                 LOG.error("%s: %s", type(error).__name__, error)  # noqa: TRY400  a traceback may hold personal data
-            headers = {"Retry-After": "1"} if status == 503 else None
-            return JsonResponse({"error": sentence}, status=status, headers=headers)
+            return JsonResponse(
+                problem.to_dict(), status=problem.status, headers=problem.headers, content_type=problem.media_type
+            )
 
     return checked
 
@@ -140,7 +106,7 @@ def for_verification(view: Callable[Concatenate[HttpRequest, str, P], Awaitable[
     async def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         session_id = await request.session.aget("verification")
         if session_id is None:
-            return JsonResponse({"error": "Start a verification first."}, status=409)
+            return JsonResponse({"detail": "Start a verification first."}, status=409)
         return await view(request, session_id, *args, **kwargs)
 
     return for_user(checked)

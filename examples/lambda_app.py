@@ -27,24 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from veriff_async import (
-    BadRequestError,
-    ClientClosedError,
-    ConflictError,
-    DecisionTimeoutError,
-    InvalidArgumentError,
-    Media,
-    MediaError,
-    MediaSourceError,
-    NotFoundError,
-    PayloadTooLargeError,
-    RateLimitedError,
-    ServerError,
-    TransportError,
-    VeriffClient,
-    VeriffError,
-    VerificationSession,
-)
+from veriff_async import DecisionTimeoutError, Media, VeriffClient, VeriffError, VerificationSession, problem_details
 from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
@@ -66,33 +49,16 @@ veriff = VeriffClient.from_env(inbox=inbox)
 receiver = WebhookReceiver(veriff.credentials, inbox, on_event=print_event)
 
 
-def explain(error: VeriffError) -> tuple[int, str]:
-    """Return the status of the response, and a sentence on which the user can act."""
-    match error:
-        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
-            # ClientClosedError: this process stops, and the next request reaches another one.
-            return 503, "The verification service cannot be reached: try again in a few seconds."
-        case InvalidArgumentError() | MediaError():
-            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
-        case PayloadTooLargeError():
-            return 413, "The picture is too large: send a smaller one."
-        case NotFoundError():
-            return 404, "This verification no longer exists: start a new one."
-        case ConflictError() | BadRequestError():
-            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
-        case _:
-            return 502, "The verification service does not accept our requests: try again tomorrow."
-
-
 async def answer_error(_request: Request, error: Exception) -> Response:
     """Turn an error of the library, or of a function below, into a response."""
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    status, sentence = explain(error) if isinstance(error, VeriffError) else (500, "Something went wrong here.")
-    if status >= 500:
+        return JSONResponse({"detail": error.detail}, error.status_code)
+    problem = problem_details(error)
+    if problem.status >= 500 or problem.needs_operator:
         # The library's messages contain neither secrets nor personal data, so they may be logged.
         LOG.error("%s: %s", type(error).__name__, error)
-    return JSONResponse({"error": sentence}, status, headers={"Retry-After": "1"} if status == 503 else None)
+    # As application/json: Mangum sends a type that it does not know, such as problem.media_type, as base64.
+    return JSONResponse(problem.to_dict(), problem.status, problem.headers)
 
 
 def user_of(request: Request) -> str:

@@ -25,24 +25,7 @@ from litestar.exceptions import ClientException, HTTPException, NotAuthorizedExc
 from litestar.middleware.session.client_side import CookieBackendConfig
 from litestar.types import Receive, Scope, Send
 
-from veriff_async import (
-    BadRequestError,
-    ClientClosedError,
-    ConflictError,
-    DecisionTimeoutError,
-    InvalidArgumentError,
-    Media,
-    MediaError,
-    MediaSourceError,
-    NotFoundError,
-    PayloadTooLargeError,
-    RateLimitedError,
-    ServerError,
-    TransportError,
-    VeriffClient,
-    VeriffError,
-    end_waits_on_signals,
-)
+from veriff_async import DecisionTimeoutError, Media, VeriffClient, VeriffError, end_waits_on_signals, problem_details
 from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
@@ -59,38 +42,22 @@ def read_secret() -> str:
     return secret
 
 
-def explain(error: VeriffError) -> tuple[int, str]:
-    """Return the status of the response, and a sentence on which the user can act."""
-    match error:
-        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
-            # ClientClosedError: this process stops, and the next request reaches another one.
-            return 503, "The verification service cannot be reached: try again in a few seconds."
-        case InvalidArgumentError() | MediaError():
-            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
-        case PayloadTooLargeError():
-            return 413, "The picture is too large: send a smaller one."
-        case NotFoundError():
-            return 404, "This verification no longer exists: start a new one."
-        case ConflictError() | BadRequestError():
-            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
-        case _:
-            return 502, "The verification service does not accept our requests: try again tomorrow."
-
-
-def answer_error(_request: HttpRequest, error: Exception) -> Response[dict[str, str]]:
+def answer_error(_request: HttpRequest, error: Exception) -> Response[Any]:
     """Turn an error of the library, or of a function below, into a response."""
     if isinstance(error, HTTPException):
-        return Response({"error": error.detail}, status_code=error.status_code)
-    status, sentence = explain(error) if isinstance(error, VeriffError) else (500, "Something went wrong here.")
-    if status >= 500:
+        return Response({"detail": error.detail}, status_code=error.status_code)
+    problem = problem_details(error)
+    if problem.status >= 500 or problem.needs_operator:
         # The library's messages contain neither secrets nor personal data, so they may be logged.
         LOG.error("%s: %s", type(error).__name__, error)
-    return Response({"error": sentence}, status_code=status, headers={"Retry-After": "1"} if status == 503 else None)
+    return Response(
+        problem.to_dict(), status_code=problem.status, headers=problem.headers, media_type=problem.media_type
+    )
 
 
 def forget_login(_request: HttpRequest, _error: Exception) -> Response[dict[str, str]]:
     """Delete a cookie that this application has not encrypted, or has with an earlier SESSION_SECRET."""
-    response = Response({"error": "Log in first."}, status_code=401)
+    response = Response({"detail": "Log in first."}, status_code=401)
     response.delete_cookie("session")
     return response
 

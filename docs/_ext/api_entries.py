@@ -26,6 +26,9 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import TypeAliasForwardRef
 from sphinx.util.typing import restify, stringify_annotation
 
+from veriff_async.blocking._adapter import Adapter
+from veriff_async.models import Model
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -55,7 +58,8 @@ TARGETS: Final = {
 }
 # Types that users never write, and types of projects without an inventory.
 PLAIN: Final = re.compile(
-    r"\b(AsyncBroker|AsyncReader|AsyncTaskiqDecoratedTask|AttrsInstance|Buffer|CollectTask|EncodedText|FaultKind|IfExists|JobTask|OnEvent|Redis)$"
+    r"\b(AsyncBroker|AsyncReader|AsyncTaskiqDecoratedTask|AttrsInstance|Buffer|CollectTask|EncodedText|FaultKind|"
+    r"IfExists|JobTask|JsonConverter|OnEvent|Redis)$"
 )
 ATTRIBUTE: Final = re.compile(r"\.\. attribute:: (\w+)")
 # Every model has it, and the page about models describes it.
@@ -113,10 +117,16 @@ def describe(name: str) -> list[str]:
         return describe_value(name)
     elif issubclass(value, enum.Enum):
         directive, options = "autoclass", ("members:", "undoc-members:")
+    elif issubclass(value, Adapter):
+        # Its other members are those of the asynchronous class.
+        own = [member for member in vars(value.__mro__[1]) if not member.startswith("_")]
+        directive, options = "autoclass", (f"members: {', '.join(own)}",) if own else ()
     elif issubclass(value, Exception):
         directive, options = "autoexception", ("members:", "show-inheritance:")
     else:
         directive, options = "autoclass", ("members:", "inherited-members: dict")
+        if value is not Model and issubclass(value, Model):  # its methods are in one entry
+            options = (*options, "exclude-members: from_dict, to_dict")
     return [f".. {directive}:: {PACKAGE}.{name}", *(f"   :{option}" for option in options)]
 
 
@@ -270,7 +280,8 @@ def write_plain(
 ) -> nodes.Element | None:
     """Leave a type without a link that has no page: type variables, private types and those without an inventory."""
     target = reference.get("reftarget", "")
-    return child if any(part.startswith("_") for part in target.split(".")) or PLAIN.search(target) else None
+    is_private = any(part.lstrip("~").startswith("_") for part in target.split("."))
+    return child if is_private or PLAIN.search(target) else None
 
 
 def keep_aliases(_app: Sphinx, config: Config) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -22,11 +23,13 @@ from starlette.routing import Route
 
 from identity.security import SecurityHeaders, check_request
 from identity.settings import Settings
+from identity.store import Record, Store
 from identity.verification import ALREADY_SENT, View, explain, follow, is_submitted_before, view_of
 from veriff_async import (
     BadRequestError,
     Media,
     Person,
+    ProblemDetails,
     VeriffClient,
     VeriffError,
     VerificationSession,
@@ -52,51 +55,63 @@ PICTURES: dict[Context, tuple[str, str]] = {
     "face": ("Your face", "Alone, looking ahead, in good light."),
 }
 REQUIRED = frozenset({"document-front", "face"})
+CREATION_SECONDS = 30.0  # less than a claim of the store lasts
 TOO_FEW = "Add a picture of the front of your document, and one of your face."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verification:
-    """The verification of one browser: its cookie, which only this server can sign, names the session.
+    """The verification of one browser: the cookie, which only this server can sign, has its key in the store.
 
-    No URL holds an id, so no one can open the verification of another browser. In your application, keep the session of
-    Veriff in the row of the user who is logged in.
+    No URL holds an id, so no one can open the verification of another browser. In your application, the user who is
+    logged in takes the place of the browser.
     """
 
-    cookie: dict[str, Any]
+    browser_id: str | None
+    record: Record
+    store: Store
     veriff: VeriffClient
     inbox: SqliteInbox
 
     @property
     def session(self) -> VerificationSession | None:
         """The session at Veriff, if there is one."""
-        session_id = self.cookie.get("session_id")
-        return None if session_id is None else self.veriff.session(str(session_id))
-
-    @property
-    def sent(self) -> list[str]:
-        """The pictures that Veriff has received and that are not submitted yet."""
-        return list(self.cookie.get("sent", []))
+        return None if self.record.session_id is None else self.veriff.session(self.record.session_id)
 
     async def view(self) -> View:
-        """Return what the user sees, by the cookie and by the webhooks that any worker has recorded."""
+        """Return what the user sees, by the store and by the webhooks that any worker has recorded."""
         if (session := self.session) is None:
             return view_of(None, is_submitted=False)
         state = (await self.inbox.get_states([session.id])).get(session.id)
         # A decision that asked for better pictures is not effective any more once they are submitted.
         decision = None if state is None else state.effective_decision
-        return view_of(decision, is_submitted="is_submitted" in self.cookie)
+        return view_of(decision, is_submitted=self.record.is_submitted)
 
     async def begin(self, first_name: str, last_name: str) -> None:
-        """Create a session at Veriff, unless there is one."""
-        if self.session is None:
-            user_id = self.cookie.setdefault("user_id", str(uuid4()))  # in your application: the user's own id
-            person = Person(first_name=first_name.strip(), last_name=last_name.strip())
+        """Create a session at Veriff, unless there is one: several tabs and a second click share it."""
+        if self.browser_id is None:
+            raise HTTPException(400, "Allow cookies for this website, and reload the page.")
+        person = Person(first_name=first_name.strip(), last_name=last_name.strip())
+        while self.session is None:
             if not (person.first_name and person.last_name):  # the form requires them, and other clients do not
                 raise HTTPException(400, "Enter your names, as on your document.")
-            session = await self.veriff.create_session(person=person, vendor_data=str(user_id))
-            self.cookie["session_id"] = session.id
+            if claim := await self.store.claim(self.browser_id):
+                await self._create(person, self.browser_id, claim)
+            else:
+                await asyncio.sleep(0.1)  # another request, maybe to another worker, is creating it
+            self.record = await self.store.find(self.browser_id)
+
+    async def _create(self, person: Person, browser_id: str, claim: str) -> None:
+        try:
+            async with asyncio.timeout(CREATION_SECONDS):
+                # In your application, vendor_data is the user's own id.
+                session = await self.veriff.create_session(person=person, vendor_data=browser_id)
+            await self.store.begin(claim, session.id)
             logger.info("session %s created", session.id)
+        except TimeoutError:
+            raise HTTPException(503, "The service is busy: try again soon.") from None
+        finally:
+            await self.store.release(claim)
 
     async def send(self, source: AsyncIterator[bytes] | UploadFile, context: str, *, anyway: bool) -> None:
         """Send a picture to Veriff, in pieces and without its metadata; a bad one only if the user insists."""
@@ -104,26 +119,32 @@ class Verification:
             raise HTTPException(410, "Start again: this browser has no verification.")
         media = Media(source, context, convert="jpeg", max_side=1920, quality=None if anyway else "refuse")
         await session.upload(media)
-        self.cookie["sent"] = sorted({*self.sent, context})
+        await self.store.add_sent(session.id, context)
 
     async def submit(self) -> None:
         """Ask for a decision."""
+        if self.browser_id is not None:
+            self.record = await self.store.find(self.browser_id)  # with the pictures of this request
         if not (await self.view()).needs_pictures:  # the form was sent twice, or from another tab
             raise HTTPException(409, ALREADY_SENT)
-        if (session := self.session) is None or not REQUIRED.issubset(self.sent):
+        if (session := self.session) is None or not REQUIRED.issubset(self.record.sent):
             raise HTTPException(400, TOO_FEW)
         try:
             await session.submit()
         except BadRequestError as error:
             if not is_submitted_before(error):
                 raise
-        self.cookie.update(is_submitted=True, sent=[])
+        await self.store.set_submitted(session.id)
         logger.info("session %s submitted", session.id)
 
 
-def find_verification(request: Request) -> Verification:
+async def find_verification(request: Request) -> Verification:
     """Return the verification of the browser that sent a request."""
-    return Verification(request.session, request.app.state.veriff, request.app.state.inbox)
+    state, browser_id = request.app.state, request.session.get("browser_id")
+    record = Record() if browser_id is None else await state.store.find(browser_id)
+    current = Verification(browser_id, record, state.store, state.veriff, state.inbox)
+    request.state.current = current  # for `answer_error`
+    return current
 
 
 Current = Annotated[Verification, Depends(find_verification)]
@@ -132,6 +153,7 @@ Current = Annotated[Verification, Depends(find_verification)]
 @router.get("/")
 async def show_page(request: Request, current: Current) -> Response:
     """Show the form or the status, so that reloading and going back always work."""
+    request.session.setdefault("browser_id", str(uuid4()))
     return await render(request, current)
 
 
@@ -168,11 +190,11 @@ async def submit(current: Current) -> None:
 
 
 @router.post("/restart")
-async def restart(request: Request, current: Current) -> Response:
+async def restart(current: Current) -> Response:
     """Forget a verification that has ended, or that Veriff does not know any more."""
     view = await current.view()
-    if view.can_start_again or view.is_pending:
-        request.session.clear()
+    if current.session is not None and (view.can_start_again or view.is_pending):
+        await current.store.forget(current.session.id)
     return RedirectResponse("/", 303)
 
 
@@ -187,37 +209,61 @@ async def stream_status(current: Current) -> Response:
 
 @router.get("/health")
 async def health() -> dict[str, str]:
-    """Return that this process is serving."""
+    """Return that this process is serving, for a liveness probe: a restart would not repair Veriff or the network."""
     return {"status": "ok"}
 
 
-async def render(request: Request, current: Verification | None, error: str = "", status: int = 200) -> Response:
+@router.get("/readyz")
+async def ready(request: Request) -> JSONResponse:
+    """Return whether Veriff accepts the requests of this process, for a readiness probe; anyone may ask."""
+    report = await request.app.state.veriff.check(timeout=2)
+    for result in report.results:
+        if result.outcome in {"warning", "failed"}:
+            logger.warning("check of %s: %s", result.name, result.message)
+    # The messages name the cause, so they are for the log alone.
+    return JSONResponse({result.name: result.outcome for result in report.results}, 200 if report.ok else 503)
+
+
+async def render(
+    request: Request, current: Verification | None, error: str = "", status: int = 200, *, may_insist: bool = False
+) -> Response:
     """Render the page of a verification with an error above, or the error alone."""
-    values: dict[str, object] = {"view": None, "error": error, "status": status}
+    values: dict[str, object] = {"view": None, "error": error, "may_insist": may_insist}
     if current is not None:
-        values |= {"view": await current.view(), "sent": current.sent, "has_session": current.session is not None}
+        values |= {
+            "view": await current.view(),
+            "sent": current.record.sent,
+            "has_session": current.session is not None,
+        }
         values |= {"pictures": PICTURES, "required": REQUIRED}
     return templates.TemplateResponse(request, "page.html", values, status)
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Answer the script with JSON, and a form with the page; messages hold neither names nor pictures."""
+    members: dict[str, object]
+    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        status, message = error.status_code, str(error.detail)
+        status, code, message = error.status_code, "", str(error.detail)
+        members = {"status": status, "detail": message}
     else:
         assert isinstance(error, VeriffError)  # it handles no others
-        status, message = explain(error)
+        problem = explain(error)
+        status, code, message = problem.status, problem.code, problem.detail
+        members, headers = problem.to_dict(), problem.headers
         logger.warning("%s: %s", type(error).__name__, error)
-    if status == 409:
-        request.session["is_submitted"] = True  # the response to the submission was lost
-    elif status == 410:
-        request.session.clear()
-    headers = {"Retry-After": "5"} if status == 503 else None
+    current: Verification | None = getattr(request.state, "current", None)  # none if the request was refused before
+    if current is not None and current.session is not None:
+        if status == 409:
+            await current.store.set_submitted(current.session.id)  # the response to the submission was lost
+        elif code == "verification-not-found":
+            await current.store.forget(current.session.id)
     if "application/json" in request.headers.get("Accept", ""):
-        return JSONResponse({"message": message}, status, headers)
+        return JSONResponse(members, status, headers, ProblemDetails.media_type)
     if request.method != "POST" or status >= 500:
         return await render(request, None, message, status)
-    return await render(request, find_verification(request), message, status)
+    may_insist = code == "picture-quality"
+    return await render(request, await find_verification(request), message, status, may_insist=may_insist)
 
 
 async def log_webhook(result: RecordResult) -> None:
@@ -231,10 +277,12 @@ def create_app() -> FastAPI:
     logging.basicConfig(level=logging.INFO)
     inbox = SqliteInbox(settings.inbox)
     veriff = VeriffClient.from_env(inbox=inbox)
+    store = Store(settings.database)
     receiver = WebhookReceiver(veriff.credentials, inbox, on_event=log_webhook)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await store.prepare()
         async with inbox, veriff, receiver:  # closed in reverse order
             # The server waits for open requests before it stops, so streams must end as soon as the signal comes.
             with end_waits_on_signals(veriff):
@@ -242,7 +290,7 @@ def create_app() -> FastAPI:
 
     # The pages of FastAPI's documentation load scripts from another host.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.veriff, app.state.inbox = veriff, inbox
+    app.state.veriff, app.state.inbox, app.state.store = veriff, inbox, store
     app.add_middleware(
         SessionMiddleware,
         secret_key=settings.secret_key,

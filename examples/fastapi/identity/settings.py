@@ -13,21 +13,23 @@ _SHORTEST_KEY = 32
 
 @dataclass(frozen=True)
 class Settings:
-    """What the application itself needs; `VeriffClient.from_env` reads the variables of the library.
+    """The settings of the application itself; `VeriffClient.from_env` reads the variables of the library.
 
     Attributes:
         secret_key: Signs the cookies. All workers, and the server after a restart, must have the same one.
         inbox: The file for webhooks, on a disk of this machine; all workers share it.
+        database: The file for the verification of each browser, likewise.
         is_secure: Whether browsers reach the application by HTTPS.
     """
 
     secret_key: str = field(repr=False)
-    inbox: str = "identity.db"
+    inbox: str = "inbox.db"
+    database: str = "identity.db"
     is_secure: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read SECRET_KEY, INBOX and PUBLIC_URL.
+        """Read SECRET_KEY, INBOX, DATABASE and PUBLIC_URL.
 
         Raises:
             ValueError: SECRET_KEY is missing or too short.
@@ -37,4 +39,9 @@ class Settings:
             msg = f"SECRET_KEY needs {_SHORTEST_KEY} characters or more, for example those of secrets.token_hex()."
             raise ValueError(msg)
         public_url = environ.get("PUBLIC_URL", "https://")
-        return cls(secret_key, environ.get("INBOX", cls.inbox), public_url.startswith("https:"))
+        return cls(
+            secret_key,
+            inbox=environ.get("INBOX", cls.inbox),
+            database=environ.get("DATABASE", cls.database),
+            is_secure=public_url.startswith("https:"),
+        )

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from veriff_async import (
     ApiError,
     ClientClosedError,
-    ConflictError,
     Decision,
-    DecisionTimeoutError,
-    InboxError,
-    InvalidArgumentError,
-    MediaError,
-    MediaQualityError,
-    MediaSourceError,
-    MediaTooLargeError,
     NotFoundError,
-    RateLimitedError,
-    TransportError,
+    ProblemDetails,
     VeriffError,
     VerificationSession,
+    problem_details,
 )
 
 _KEEP_ALIVE = 15.0
@@ -100,43 +94,35 @@ async def follow(session: VerificationSession, view: View) -> AsyncIterator[str]
     A browser that loses its connection opens another one, and gets the present status first.
     """
     yield f"retry: 2000\ndata: {view.status}\n\n"
-    while view.is_pending:
-        try:
-            decision = await _next_decision(session, view.status)
-        except DecisionTimeoutError:
-            yield ": keep-alive\n\n"
-        except NotFoundError:
-            yield "data: lost\n\n"
-            return
-        except ClientClosedError:  # the server stops; the browser asks the next one
-            return
-        else:
-            view = view_of(decision, is_submitted=True)
-            yield f"data: {view.status}\n\n"
+    async with aclosing(session.watch(status="submitted")) as states:
+        while view.is_pending:
+            try:
+                async with asyncio.timeout(_KEEP_ALIVE):
+                    state = await anext(states)
+            except TimeoutError:
+                yield ": keep-alive\n\n"
+            except NotFoundError:
+                yield "data: lost\n\n"
+                return
+            except ClientClosedError:  # the server stops; the browser asks the next one
+                return
+            else:
+                shown, view = view.status, view_of(state.effective_decision, is_submitted=True)
+                if view.status != shown:
+                    yield f"data: {view.status}\n\n"
 
 
-async def _next_decision(session: VerificationSession, shown: str) -> Decision:
-    return await session.wait_for_decision(timeout=_KEEP_ALIVE, until=lambda decision: decision.status != shown)
+def explain(error: VeriffError) -> ProblemDetails:
+    """Return the response to an error, with a sentence for the user."""
+    return problem_details(error, texts=_PROBLEM_TEXTS)
 
 
-# The first match counts, so subclasses come before their base classes.
-_ANSWERS: tuple[tuple[tuple[type[VeriffError], ...], int, str], ...] = (
-    ((MediaTooLargeError,), 413, "The picture is too large: use one with less than 18 MB."),
-    ((MediaSourceError,), 503, "The picture did not arrive completely: send it again."),
-    ((MediaError,), 415, "This file cannot be used: take a picture in JPEG, PNG or WebP format."),
-    ((InvalidArgumentError,), 400, "Check your names."),
-    ((ConflictError,), 409, ALREADY_SENT),
-    ((NotFoundError,), 410, "This verification does not exist any more: start again."),
-    ((ClientClosedError, TransportError, RateLimitedError, InboxError), 503, "The service is busy: try again soon."),
-    ((VeriffError,), 502, "The service has a problem: try again later."),
-)
-
-
-def explain(error: VeriffError) -> tuple[int, str]:
-    """Return the HTTP status for an error, and a sentence for the user."""
-    if isinstance(error, MediaQualityError) and error.inspection is not None:
-        return 422, " ".join(error.inspection.hints)
-    return next((status, text) for kinds, status, text in _ANSWERS if isinstance(error, kinds))
+# For the forms of this application; the other sentences of the library suit it.
+_PROBLEM_TEXTS = {
+    "invalid-value": "Check your names.",
+    "file-type-not-accepted": "This file cannot be used: take a picture in JPEG, PNG or WebP format.",
+    "verification-changed": ALREADY_SENT,
+}
 
 
 def is_submitted_before(error: ApiError) -> bool:

@@ -12,9 +12,10 @@ function showError(text) {
 }
 
 class Refusal extends Error {
-  constructor(status, message) {
-    super(message);
+  constructor(status, problem) {
+    super(problem?.detail ?? "This did not work: try again later.");
     this.status = status;
+    this.code = problem?.code;
     this.isShown = false;
   }
 }
@@ -27,10 +28,10 @@ function send(method, path, body, onProgress) {
     request.setRequestHeader("Accept", "application/json");
     request.responseType = "json";
     if (onProgress) request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
-    request.onerror = () => reject(new Refusal(0, "The connection broke. Check your network, and send again."));
+    request.onerror = () => reject(new Refusal(0, { detail: "The connection broke. Check your network, and send again." }));
     request.onload = () => {
       if (request.status < 300) resolve();
-      else reject(new Refusal(request.status, request.response?.message ?? "This did not work: try again later."));
+      else reject(new Refusal(request.status, request.response)); // problem details, see RFC 9457
     };
     request.send(body);
   });
@@ -90,7 +91,7 @@ class Picture {
     } catch (refusal) {
       this.fail(refusal.message);
       refusal.isShown = true;
-      this.anyway.hidden = refusal.status !== 422;
+      this.anyway.hidden = refusal.code !== "picture-quality";
       this.input.focus();
       throw refusal;
     } finally {
@@ -123,7 +124,7 @@ if (form) {
     } catch (refusal) {
       isSending = button.disabled = false;
       // The status has changed elsewhere, in another tab for example.
-      if (refusal.status === 409 || refusal.status === 410) location.replace("/");
+      if ([404, 409, 410].includes(refusal.status)) location.replace("/");
       if (!refusal.isShown) showError(refusal.message);
     }
   });
