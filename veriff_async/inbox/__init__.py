@@ -16,10 +16,28 @@ if TYPE_CHECKING:
     )
     from veriff_async._protocol.webhook import dump_event as dump_event, load_event as load_event
     from veriff_async.config import Retention as Retention
-    from veriff_async.inbox._protocol import Inbox as Inbox, SubmissionInbox as SubmissionInbox
+    from veriff_async.inbox._protocol import (
+        DeliveryInbox as DeliveryInbox,
+        ErasableInbox as ErasableInbox,
+        Inbox as Inbox,
+        SearchableInbox as SearchableInbox,
+        SubmissionInbox as SubmissionInbox,
+    )
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
     from veriff_async.inbox.sqlite import SqliteInbox as SqliteInbox
+    from veriff_async.models.delivery import (
+        Delivery as Delivery,
+        DeliveryOutcome as DeliveryOutcome,
+        DeliveryRecord as DeliveryRecord,
+        DeliveryStatus as DeliveryStatus,
+    )
+    from veriff_async.models.inbox_search import (
+        InboxStatistics as InboxStatistics,
+        SessionPage as SessionPage,
+        SessionSearch as SessionSearch,
+        SessionSummary as SessionSummary,
+    )
     from veriff_async.models.state import (
         IgnoredReason as IgnoredReason,
         RecordResult as RecordResult,
@@ -32,10 +50,12 @@ else:
             "_protocol.session_state": "apply_event dump_state load_state",
             "_protocol.webhook": "dump_event load_event",
             "config": "Retention",
-            "inbox._protocol": "Inbox SubmissionInbox",
+            "inbox._protocol": "DeliveryInbox ErasableInbox Inbox SearchableInbox SubmissionInbox",
             "inbox.memory": "MemoryInbox",
             "inbox.redis": "RedisInbox",
             "inbox.sqlite": "SqliteInbox",
+            "models.delivery": "Delivery DeliveryOutcome DeliveryRecord DeliveryStatus",
+            "models.inbox_search": "InboxStatistics SessionPage SessionSearch SessionSummary",
             "models.state": "IgnoredReason RecordResult SessionState",
         },
     )

@@ -9,10 +9,12 @@ from veriff_async.models.decision_source import DecisionSource
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
+    from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSearch
     from veriff_async.models.state import RecordResult, SessionState
 
-__all__ = ("Inbox", "SubmissionInbox")
+__all__ = ("DeliveryInbox", "ErasableInbox", "Inbox", "SearchableInbox", "SubmissionInbox")
 
 
 @runtime_checkable
@@ -91,5 +93,149 @@ class SubmissionInbox(Inbox, Protocol):
 
         Raises:
             InboxError: It may not have been stored.
+        """
+        ...
+
+
+@runtime_checkable
+class DeliveryInbox(Inbox, Protocol):
+    """An inbox that also passes events to handlers, each at least once. Receivers with handlers need one.
+
+    An event that is recorded with ``deliver=True`` is queued in the same step. One process at a time leases it, calls
+    the handlers, and settles it. The lease of a process that died ends by itself, and another process tries again.
+
+    Events of one session are handled in the order of recording: an event is leased only when all earlier ones of its
+    session that were queued are handled or dead. Events of different sessions, and events without a session, do not
+    wait for each other.
+
+    An event is queued once in its life. When it is recorded again, it is queued only if it was never queued before.
+    Retention deletes no event that is queued or leased; others are deleted with their session.
+    """
+
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
+        """Store an event as `Inbox.record` does, and queue it for the handlers in the same step.
+
+        Args:
+            event: A verified event.
+            source: Where the event comes from.
+            deliver: Whether to queue it, unless it has been queued before.
+
+        Raises:
+            InboxError: It may not have been stored, and must not be acknowledged.
+        """
+        ...
+
+    async def lease(self, limit: int, *, seconds: float) -> Sequence[Delivery[WebhookEvent]]:
+        """Lease events that are due, those that were recorded first coming first, one of each session.
+
+        Each lease is a new attempt. It ends after some seconds, unless it is extended or settled; the event is then
+        due again. A clock that is set back delays no event for longer than its lease or its delay.
+
+        Args:
+            limit: How many events to lease.
+            seconds: Seconds until the leases end.
+
+        Raises:
+            InboxError: None may have been leased, or some until their leases end.
+        """
+        ...
+
+    async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
+        """Let leases end some seconds from now instead, and return the ``lease`` of each that is still held.
+
+        Raises:
+            InboxError: They may not have been extended.
+        """
+        ...
+
+    async def settle(self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome) -> bool:
+        """Store the outcome of an attempt durably, and return whether its lease was still held.
+
+        Without the lease nothing is stored, because another process has begun an attempt of its own.
+
+        Raises:
+            InboxError: The outcome may not have been stored; the event is then handled again.
+        """
+        ...
+
+    async def get_deliveries(
+        self, *, session_id: str | None = None, status: DeliveryStatus | None = None, limit: int = 100
+    ) -> Sequence[DeliveryRecord]:
+        """Return how far the handlers are with stored events, the latest first.
+
+        Args:
+            session_id: Only events of this session.
+            status: Only events in this status. Without it, events that were never queued are returned too.
+            limit: How many to return.
+
+        Raises:
+            InboxError: They cannot be read.
+        """
+        ...
+
+    async def requeue(self, session_id: str | None, dedup_key: str) -> bool:
+        """Queue a stored event again, behind the queued events of its session, with its attempts set to zero.
+
+        It does so in every status but ``queued`` and ``leased``; all handlers are called again.
+
+        Returns:
+            Whether the event was queued; it is not if it is queued or leased already, or is not stored.
+
+        Raises:
+            InboxError: It may not have been queued.
+        """
+        ...
+
+
+@runtime_checkable
+class SearchableInbox(Inbox, Protocol):
+    """An inbox in which people and programs can search; its methods are optional."""
+
+    async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
+        """Find sessions, the one with the latest event first.
+
+        A session that gets an event between two pages may occur twice or not at all; all others occur once.
+
+        Args:
+            search: Which sessions.
+            limit: How many to return at most.
+            page: The ``next_page`` of the previous part.
+
+        Raises:
+            InboxError: They cannot be read.
+        """
+        ...
+
+    async def statistics(self) -> InboxStatistics:
+        """Count what is stored and what waits.
+
+        Raises:
+            InboxError: It cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class ErasableInbox(Inbox, Protocol):
+    """An inbox that can erase sessions; the method is optional."""
+
+    async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
+        """Delete everything about sessions, and store nothing about them for some time.
+
+        When this returns, neither the store's files nor their free parts hold anything of the events. What remains is
+        a digest of each session's id, because Veriff repeats a webhook for up to seven days: an event of such a session
+        is acknowledged and not stored, and its `RecordResult` has ``ignored=erased``.
+
+        Args:
+            session_ids: The sessions, which need not be stored.
+            refuse_for: Seconds for which events of these sessions are not stored.
+
+        Returns:
+            How many of the sessions were stored.
+
+        Raises:
+            InboxError: Some may not have been erased; call it again.
         """
         ...

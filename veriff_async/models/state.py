@@ -83,6 +83,8 @@ class IgnoredReason(StrEnum):
     """The session has a final decision, which only a later correction by Veriff replaces."""
     IRRELEVANT = "irrelevant"
     """Messages of this kind do not change the state of a session."""
+    ERASED = "erased"
+    """The session was erased, so nothing about it is stored: see `ErasableInbox.erase`."""
 
 
 @frozen(kw_only=True)
