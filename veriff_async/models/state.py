@@ -84,7 +84,7 @@ class IgnoredReason(StrEnum):
     IRRELEVANT = "irrelevant"
     """Messages of this kind do not change the state of a session."""
     ERASED = "erased"
-    """The session was erased, so nothing about it is stored: see `ErasableInbox.erase`."""
+    """`ErasableInbox.erase` has erased the session, so nothing about it is stored."""
 
 
 @frozen(kw_only=True)
