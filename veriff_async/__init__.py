@@ -10,6 +10,7 @@ Calls
     VeriffClient            one for each application: sessions, uploads, decisions, media, fraud reports
     VerificationSession     one verification: upload, submit, wait, download, delete
     open_session            a session with its own client, for scripts
+    Integrations            several integrations: one receiver, clients by name
     reconcile               find decisions whose webhooks were lost
 
 Inputs
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
         CheckReport as CheckReport,
         CheckResult as CheckResult,
     )
+    from veriff_async.integrations import Integration as Integration, Integrations as Integrations
     from veriff_async.middleware import (
         CallNext as CallNext,
         CallRequest as CallRequest,
@@ -218,6 +220,7 @@ else:
                 "SessionLimitError SignatureError TransportError VeriffError WebhookError WebhookPayloadError"
             ),
             "health": "CheckOutcome CheckReport CheckResult",
+            "integrations": "Integration Integrations",
             "models.collected": "Browser CollectedData Device Network",
             "models.decision": "Decision",
             "models.decision_source": "DecisionSource",

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ("API_KEY_VARIABLE", "INTEGRATION_VARIABLE", "SECRET_VARIABLE", "Credentials", "environment_of")
+__all__ = (
+    "API_KEY_VARIABLE",
+    "INTEGRATION_VARIABLE",
+    "SECRET_VARIABLE",
+    "Credentials",
+    "environment_of",
+    "variable_of",
+)
+
+_PREFIX: Final = "VERIFF_"
 
 API_KEY_VARIABLE: Final = "VERIFF_API_KEY"
 SECRET_VARIABLE: Final = "VERIFF_SHARED_SECRET"  # noqa: S105  the variable's name
@@ -40,6 +49,22 @@ def environment_of(environ: object) -> Mapping[str, str]:
         return cast("Mapping[str, str]", environ)
     msg = f"environ must be a mapping of names to values, not {type_name(environ)}: leave it out for os.environ."
     raise ConfigurationError(msg)
+
+
+def variable_of(variable: str, integration: str | None) -> str:
+    """Return the name of a variable for one of several integrations, for example ``VERIFF_SHOP_API_KEY``.
+
+    Raises:
+        ConfigurationError: The name of the integration cannot be part of a variable's name.
+    """
+    if integration is None:
+        return variable
+    given: object = integration
+    name = given.upper().replace("-", "_") if isinstance(given, str) else ""
+    if not (name.isascii() and name.isidentifier()):
+        msg = f'integration is {describe_value(given)}: use ASCII letters, digits, - and _, as in "shop".'
+        raise ConfigurationError(msg)
+    return variable.replace(_PREFIX, f"{_PREFIX}{name}_", 1)
 
 
 def _check_text(_instance: object, attribute: Attribute[str], value: object) -> None:
@@ -101,29 +126,35 @@ class Credentials(WithoutJson):
     integration_id: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, integration: str | None = None) -> Self:
         """Read ``VERIFF_API_KEY``, ``VERIFF_SHARED_SECRET`` (a comma list, newest first) and ``VERIFF_INTEGRATION_ID``.
 
         Args:
             environ: Variables to use instead of the environment of the process.
+            integration: Your name of one of several integrations, which the names of its variables contain: for
+                ``"shop"``, ``VERIFF_SHOP_API_KEY``, ``VERIFF_SHOP_SHARED_SECRET`` and ``VERIFF_SHOP_INTEGRATION_ID``.
 
         Raises:
-            ConfigurationError: A variable is missing or invalid; the message names it.
+            ConfigurationError: A variable is missing or invalid; the message names it. Or the name of the integration
+                cannot be part of a variable's name.
         """
         environment = environment_of(environ)
-        for name in (API_KEY_VARIABLE, SECRET_VARIABLE):
+        key_variable, secret_variable, id_variable = (
+            variable_of(variable, integration) for variable in (API_KEY_VARIABLE, SECRET_VARIABLE, INTEGRATION_VARIABLE)
+        )
+        for name in (key_variable, secret_variable):
             if not environment.get(name, "").strip():
                 msg = f"{name} is not set: the integration's API Keys page in the Customer Portal shows its value."
                 raise ConfigurationError(msg)
-        secrets = [secret.strip() for secret in environment[SECRET_VARIABLE].split(",") if secret.strip()]
+        secrets = [secret.strip() for secret in environment[secret_variable].split(",") if secret.strip()]
         if not secrets:
-            msg = f"{SECRET_VARIABLE} holds no secret: write them in one line, separated by commas, newest first."
+            msg = f"{secret_variable} holds no secret: write them in one line, separated by commas, newest first."
             raise ConfigurationError(msg)
         return cls(
-            environment[API_KEY_VARIABLE].strip(),
+            environment[key_variable].strip(),
             secrets[0],
             previous_secrets=secrets[1:],
-            integration_id=environment.get(INTEGRATION_VARIABLE, "").strip() or None,
+            integration_id=environment.get(id_variable, "").strip() or None,
         )
 
     @property

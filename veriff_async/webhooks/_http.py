@@ -8,7 +8,7 @@ unknown kind, is answered 200 too.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import frozen
 
@@ -17,7 +17,7 @@ from veriff_async._protocol.request_arguments import header_items, header_text
 from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterable, Mapping
 
 __all__ = (
     "FOREIGN",
@@ -33,6 +33,7 @@ __all__ = (
     "TOO_LARGE",
     "TOO_SLOW",
     "UNREADABLE",
+    "Receiver",
     "WebhookResponse",
     "check_path",
     "check_receiver",
@@ -57,6 +58,32 @@ class WebhookResponse:
     status: int
     body: bytes
     headers: Mapping[str, str] = _TEXT
+
+
+class Receiver(Protocol):
+    """An object to which `asgi_app`, `aiohttp_app` and `aiohttp_handler` pass requests.
+
+    `WebhookReceiver` and `IntegrationReceiver` have these methods.
+    """
+
+    async def handle(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterable[bytes],
+        *,
+        remote: str | None = None,
+    ) -> WebhookResponse:
+        """Receive one request, and return the response to it."""
+        ...
+
+    def open(self) -> None:
+        """Receive on the running event loop, also after `aclose`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Refuse further webhooks, and wait for the running ones."""
+        ...
 
 
 RECORDED: Final = WebhookResponse(200, b"The webhook is recorded.")
@@ -97,7 +124,8 @@ def check_receiver(receiver: object) -> None:
     Raises:
         ConfigurationError: It is not a receiver.
     """
-    if isinstance(receiver, type) or not callable(getattr(receiver, "handle", None)):
+    methods = (callable(getattr(receiver, name, None)) for name in ("handle", "open", "aclose"))
+    if isinstance(receiver, type) or not all(methods):
         msg = (
             f"receiver must be a WebhookReceiver, not {type(receiver).__name__}: pass WebhookReceiver(credentials, "
             "inbox)."

@@ -11,19 +11,20 @@ from veriff_async.webhooks._http import check_path, check_receiver
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from veriff_async.webhooks.receiver import WebhookReceiver
+    from veriff_async.webhooks._http import Receiver
+
 
 __all__ = ("aiohttp_app", "aiohttp_handler")
 
 
-def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def aiohttp_handler(receiver: Receiver) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for a route; close the receiver yourself.
 
     The body is read in chunks from the connection, so the receiver's `max_body` holds, not the application's
     ``client_max_size``. aiohttp unpacks compressed bodies itself, so they are refused before any part of them is read.
 
     Args:
-        receiver: The receiver.
+        receiver: A `WebhookReceiver` or an `IntegrationReceiver`.
 
     Raises:
         ConfigurationError: The receiver is of another type.
@@ -42,14 +43,14 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     return handle
 
 
-def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
+def aiohttp_app(receiver: Receiver, path: str = "/") -> web.Application:
     """Return an application that receives at one path, opens the receiver at startup and closes it at shutdown.
 
     The receiver is closed before the cleanup contexts end, so an inbox that the main application opens in
     ``cleanup_ctx`` is closed after it.
 
     Args:
-        receiver: The receiver.
+        receiver: A `WebhookReceiver` or an `IntegrationReceiver`.
         path: The path below the prefix of the application, with and without a trailing slash.
 
     Raises:

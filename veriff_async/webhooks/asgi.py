@@ -14,8 +14,7 @@ from veriff_async.webhooks._http import NOT_FOUND, check_path, check_receiver
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
-    from veriff_async.webhooks._http import WebhookResponse
-    from veriff_async.webhooks.receiver import WebhookReceiver
+    from veriff_async.webhooks._http import Receiver, WebhookResponse
 
 __all__ = ("AsgiWebhooks", "asgi_app")
 
@@ -26,7 +25,7 @@ _Send = Callable[..., Awaitable[None]]
 
 
 def asgi_app(
-    receiver: WebhookReceiver, *, path: str | None = None, fallback: Callable[..., Awaitable[object]] | None = None
+    receiver: Receiver, *, path: str | None = None, fallback: Callable[..., Awaitable[object]] | None = None
 ) -> AsgiWebhooks:
     """Return an ASGI application that receives webhooks.
 
@@ -35,7 +34,7 @@ def asgi_app(
     receiver`` in the lifespan of your application there.
 
     Args:
-        receiver: The receiver.
+        receiver: A `WebhookReceiver` or an `IntegrationReceiver`.
         path: The path of webhooks, with and without a trailing slash; ``None`` means every path, for an application
             that is mounted.
         fallback: The application for all other requests; without one they are answered 404.
@@ -53,9 +52,7 @@ def asgi_app(
 class AsgiWebhooks:
     """The result of `asgi_app`: an object and not a function, so that a route of Starlette accepts it unwrapped."""
 
-    def __init__(
-        self, receiver: WebhookReceiver, path: str | None, fallback: Callable[..., Awaitable[object]] | None
-    ) -> None:
+    def __init__(self, receiver: Receiver, path: str | None, fallback: Callable[..., Awaitable[object]] | None) -> None:
         """Check the arguments; see `asgi_app`."""
         check_receiver(receiver)
         if path is not None:

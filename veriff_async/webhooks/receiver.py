@@ -200,6 +200,11 @@ class WebhookReceiver:
     def credentials(self, credentials: Credentials) -> None:
         self._credentials = check_credentials(credentials)
 
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox in which webhooks are recorded."""
+        return self._inbox
+
     def __repr__(self) -> str:
         """Show how much was recorded, and no secrets."""
         is_closed = self._is_closed and all(tasks.is_closed for tasks in tuple(self._tasks_by_loop.values()))
