@@ -4,76 +4,49 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from heapq import nlargest
+from itertools import chain
 from math import inf
 from threading import Lock
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids, check_submission
-from veriff_async._protocol.json.decode import decode_model, dump, load_object
-from veriff_async._protocol.json.encode import to_json
+from veriff_async._protocol.inbox_arguments import (
+    check_delivery_query,
+    check_extension,
+    check_lease,
+    check_record,
+    check_requeue,
+    check_session_id,
+    check_session_ids,
+    check_settlement,
+    check_submission,
+)
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
+from veriff_async.inbox._memory_log import SessionLog, dump_state, load_state
+from veriff_async.inbox._memory_queue import DeliveryQueue
 from veriff_async.inbox._pubsub import Broadcaster
-from veriff_async.models.decision import Decision
 from veriff_async.models.decision_source import DecisionSource
-from veriff_async.models.dedup import dedup_fields
-from veriff_async.models.enums import Status
-from veriff_async.models.json import digest
-from veriff_async.models.state import OpenAttempt, RecordResult, SessionState
+from veriff_async.models.delivery import Delivery, DeliveryRecord
+from veriff_async.models.state import IgnoredReason, RecordResult, SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from veriff_async.inbox._memory_log import StoredEvent, StoredState
+    from veriff_async.inbox._memory_queue import QueuedEvent, StoredAttempt
+    from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
 
 __all__ = ("MemoryInbox",)
 
 _IN_MEMORY: Final = Retention(max_sessions=100_000)
-
-
-# A state: session, status, attempts, the JSON of its decision, the decision's source, and the undecided attempts.
-_State: TypeAlias = tuple[str, Status, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
-
-
-@define
-class _SessionLog:
-    """The events and the state of one session, as bytes: the garbage collector would visit models again and again.
-
-    Attributes:
-        events: Kinds and bodies in the order of recording. They are found by the fields of their deduplication keys,
-            and by whole keys from the first event on whose fields are taken. Most fields differ, and a whole key takes
-            half as long as decoding an event.
-        has_keys: Whether some events are found by whole keys.
-        state: The state, if an event has set one.
-        touched: The time of the last event.
-        recorded_at: The time of day of the last event.
-        submission: See `SubmissionInbox.save_submission`.
-    """
-
-    events: dict[object, tuple[str, bytes]] = field(factory=dict[object, "tuple[str, bytes]"])
-    has_keys: bool = False
-    state: _State | None = None
-    touched: float = 0.0
-    recorded_at: float | None = None
-    submission: str | None = None
-
-    def choose_key(self, event: WebhookEvent, body: bytes) -> object | None:
-        """Return the key for a new event, or ``None`` for one that was recorded before."""
-        fields = dedup_fields(event)
-        previous = self.events.get(fields)
-        if previous is None:
-            if event.raw and not self.has_keys:
-                return fields
-        elif event.raw and (previous[1] == body or digest(load_object(previous[1])) == digest(event.raw)):
-            return None
-        self.has_keys = True
-        return None if event.dedup_key in self.events else event.dedup_key
 
 
 class MemoryInbox:
@@ -98,16 +71,20 @@ class MemoryInbox:
         # Ages use a clock that cannot be set; recorded states show the time of day.
         self._now = time.monotonic if now is None else check_clock(now)
         self._wall_clock = time.time if now is None else now
-        self._logs: OrderedDict[str | None, _SessionLog] = OrderedDict()
+        self._logs: OrderedDict[str | None, SessionLog] = OrderedDict()
         # No session has an earlier last event. Not exact, so that it need not change with each event.
         self._oldest = inf
+        # Sessions beyond the limits of the retention with events that are pending: they are deleted after these.
+        self._overdue: dict[str | None, SessionLog] = {}
+        self._queue = DeliveryQueue()
+        self._number = 0
         self._broadcaster = Broadcaster()
         self._lock = Lock()
         self._entered = 0
 
     def __repr__(self) -> str:
         """Show how many sessions are kept."""
-        return f"<MemoryInbox of {len(self._logs)} sessions>"
+        return f"<MemoryInbox of {len(self._logs) + len(self._overdue)} sessions>"
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
@@ -126,24 +103,32 @@ class MemoryInbox:
         if not is_used:
             await self.aclose()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Record an event; see `Inbox.record`."""
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
+        """Record an event; see `DeliveryInbox.record`."""
         require_asyncio()
-        return self.record_now(event, source=source)
+        return self.record_now(event, source=source, deliver=deliver)
 
     def record_now(
-        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, body: bytes | None = None
+        self,
+        event: WebhookEvent,
+        *,
+        source: DecisionSource = DecisionSource.WEBHOOK,
+        deliver: bool = False,
+        body: bytes | None = None,
     ) -> RecordResult:
         """Record an event synchronously; see `record`.
 
         Args:
             event: The event.
             source: Its source.
+            deliver: Whether to queue it for the handlers.
             body: The JSON that the event was decoded from, if the caller has it, so that it is not encoded again.
         """
-        check_record(event, source)
+        check_record(event, source, deliver)
         with self._lock:
-            result, is_changed = self._record(event, source, body or dump_event(event))
+            result, is_changed = self._record(event, source, body or dump_event(event), deliver=deliver)
         # Outside the lock: publishing wakes other event loops, which may read the inbox immediately.
         if is_changed and result.state is not None:
             self._broadcaster.publish((result.state.session_id,))
@@ -153,16 +138,16 @@ class MemoryInbox:
         """Return the states of sessions; see `Inbox.get_states`."""
         require_asyncio()
         wanted = check_session_ids(session_ids)
-        stored: list[tuple[_State, str | None, float | None]] = []
+        stored: list[tuple[StoredState, str | None, float | None]] = []
         with self._lock:
             self._delete_old(self._now())
             for session_id in wanted:
-                log = self._logs.get(session_id)
+                log = self._find(session_id)
                 if log is not None and log.state is not None:
                     stored.append((log.state, log.submission, log.recorded_at))
         states: dict[str, SessionState] = {}
         for stored_state in stored:  # decoded after the lock was released, which other threads may wait for
-            state = _load_state(*stored_state)
+            state = load_state(*stored_state)
             states[state.session_id] = state
         return states
 
@@ -173,13 +158,11 @@ class MemoryInbox:
         with self._lock:
             now = self._now()
             self._delete_old(now)
-            log = self._logs.get(session_id)
+            log = self._find(session_id)
             if log is None:
-                log = _SessionLog()
-                self._add(session_id, log, now)
-            else:
-                self._logs.move_to_end(session_id)
-            log.touched, log.submission = now, submission
+                log = SessionLog(session_id)
+            self._touch(log, now)
+            log.submission = submission
 
     def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
@@ -192,9 +175,65 @@ class MemoryInbox:
         check_session_id(session_id)
         with self._lock:
             self._delete_old(self._now())
-            log = self._logs.get(session_id or None)
+            log = self._find(session_id or None)
             events = tuple(log.events.values()) if log else ()
-        return tuple(load_event(kind, body) for kind, body in events)
+        return tuple(load_event(event[0], event[1]) for event in events)
+
+    async def lease(self, limit: int, *, seconds: float) -> Sequence[Delivery[WebhookEvent]]:
+        """Lease events that are due; see `DeliveryInbox.lease`."""
+        require_asyncio()
+        check_lease(limit, seconds)
+        with self._lock:
+            leased = [self._read_attempt(queued) for queued in self._queue.lease(limit, seconds, self._now())]
+        # Decoded after the lock was released, which other threads may wait for.
+        return [_load_delivery(*parts) for parts in leased]
+
+    async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
+        """Let leases end later; see `DeliveryInbox.extend_leases`."""
+        require_asyncio()
+        leases = [delivery.lease for delivery in check_extension(deliveries, seconds)]
+        with self._lock:
+            now = self._now()
+            return frozenset(lease for lease in leases if self._queue.extend(lease, seconds, now))
+
+    async def settle(self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome) -> bool:
+        """Store the outcome of an attempt; see `DeliveryInbox.settle`."""
+        require_asyncio()
+        check_settlement(delivery, outcome)
+        with self._lock:
+            is_held = self._queue.settle(delivery.lease, outcome, self._now())
+            if is_held:
+                self._restore(delivery.event.session_id or None)
+        return is_held
+
+    async def get_deliveries(
+        self, *, session_id: str | None = None, status: DeliveryStatus | None = None, limit: int = 100
+    ) -> Sequence[DeliveryRecord]:
+        """Return how far the handlers are; see `DeliveryInbox.get_deliveries`."""
+        require_asyncio()
+        check_delivery_query(session_id, status, limit)
+        with self._lock:
+            now = self._now()
+            self._delete_old(now)
+            offset = self._wall_clock() - now
+            found = self._find_events(session_id, status)
+            newest = nlargest(limit, found, key=lambda item: item[1][2])
+            records = [(event, _read_record(log.session_id, event, queued, offset)) for log, event, queued in newest]
+        # The keys are computed after the lock was released: each takes as long as decoding the event.
+        return [evolve(record, dedup_key=load_event(event[0], event[1]).dedup_key) for event, record in records]
+
+    async def requeue(self, session_id: str | None, dedup_key: str) -> bool:
+        """Queue a stored event again; see `DeliveryInbox.requeue`."""
+        require_asyncio()
+        check_requeue(session_id, dedup_key)
+        with self._lock:
+            now = self._now()
+            self._delete_old(now)
+            log = self._find(session_id or None)
+            key = None if log is None else log.find_key(dedup_key)
+            if log is None or key is None:
+                return False
+            return self._queue.requeue(log.open_queue(), key, now)
 
     async def aclose(self) -> None:
         """Delete everything, and end the subscriptions."""
@@ -202,43 +241,59 @@ class MemoryInbox:
         with self._lock:
             self._entered = 0
             self._logs.clear()
+            self._overdue.clear()
+            self._queue = DeliveryQueue()
         self._broadcaster.end(InboxError("The inbox was closed: open it again with `async with`, or use another one."))
 
-    def _record(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
+    def _record(
+        self, event: WebhookEvent, source: DecisionSource, body: bytes, *, deliver: bool
+    ) -> tuple[RecordResult, bool]:
         """Record an event; return the result, and whether the state has changed."""
         now = self._now()
         if self._oldest <= now - self._retention.max_age:
             self._delete_old(now)
         session_id = event.session_id or None
-        log = self._logs.get(session_id)
-        is_new = log is None
+        log = self._find(session_id)
         if log is None:
-            log = _SessionLog()
-        before = None if log.state is None else _load_state(log.state, log.submission)
-        key = log.choose_key(event, body)
+            log = SessionLog(session_id)
+        before = None if log.state is None else load_state(log.state, log.submission)
+        key, is_new = log.choose_key(event, body)
         recorded_at = self._wall_clock()
-        after, ignored = apply_event(before, event, source, is_duplicate=key is None, recorded_at=recorded_at)
+        after, ignored = apply_event(before, event, source, is_duplicate=not is_new, recorded_at=recorded_at)
         is_changed = after is not before
-        state = log.state if after is None or not is_changed else _dump_state(after, event, body)
+        state = log.state if after is None or not is_changed else dump_state(after, event, body)
         # All steps that can fail are done: an error must leave neither an event without its state nor an empty session.
+        self._touch(log, now)
+        log.state, log.recorded_at = state, recorded_at
         if is_new:
-            self._add(session_id, log, now)
-        else:
-            self._logs.move_to_end(session_id)
-        log.touched, log.state, log.recorded_at = now, state, recorded_at
-        if key is not None:
-            log.events[key] = event.kind, body
-            if len(log.events) > self._retention.max_events_per_session:
-                del log.events[next(iter(log.events))]
+            # The text of a reason, as an enum member would keep the garbage collector visiting the tuple.
+            log.events[key] = event.kind, body, log.number, recorded_at, None if ignored is None else ignored.value
+            log.add_person(event)
+        if deliver:
+            self._queue.add(log.open_queue(), key, now)
+        if is_new and len(log.events) > self._retention.max_events_per_session:
+            self._delete_events(log)
         if after is not None and after.submission is not log.submission:  # the state is new
             after = evolve(after, submission=log.submission)
         return RecordResult(event=event, state=after, ignored=ignored), is_changed
 
-    def _add(self, session_id: str | None, log: _SessionLog, now: float) -> None:
+    def _find(self, session_id: str | None) -> SessionLog | None:
+        log = self._logs.get(session_id)
+        return self._overdue.get(session_id) if log is None and self._overdue else log
+
+    def _touch(self, log: SessionLog, now: float) -> None:
+        """Make a session the latest one; it may be new."""
+        session_id = log.session_id
+        self._number += 1
+        log.touched, log.number = now, self._number
+        if session_id in self._logs:
+            self._logs.move_to_end(session_id)
+            return
+        self._overdue.pop(session_id, None)
         self._logs[session_id] = log
         self._oldest = min(self._oldest, now)
-        if len(self._logs) > self._retention.max_sessions:
-            self._logs.popitem(last=False)
+        while len(self._logs) > self._retention.max_sessions:
+            self._delete_oldest()
 
     def _delete_old(self, now: float) -> None:
         oldest = now - self._retention.max_age
@@ -247,32 +302,85 @@ class MemoryInbox:
             self._oldest = next(iter(self._logs.values())).touched
             if self._oldest > oldest:
                 return
-            self._logs.popitem(last=False)
+            self._delete_oldest()
         self._oldest = inf
 
+    def _delete_oldest(self) -> None:
+        session_id, log = self._logs.popitem(last=False)
+        if log.is_pending:
+            self._overdue[session_id] = log
+        elif log.queue is not None:
+            self._queue.drop(log.queue)
 
-def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State:
-    decision = state.decision
-    if decision is None:
-        text = None
-    elif decision.raw and decision.raw is event.raw:
-        text = body  # the decision's `raw` is the whole webhook
-    else:
-        text = dump(decision.raw or to_json(decision))
-    return state.session_id, state.status, state.attempts, text, state.source, state.open_attempts
+    def _restore(self, session_id: str | None) -> None:
+        """Let the retention delete an overdue session when its last event is settled."""
+        log = self._overdue.get(session_id)
+        if log is not None and not log.is_pending:
+            del self._overdue[session_id]
+            self._logs[session_id] = log
+            self._logs.move_to_end(session_id, last=False)
+            self._oldest = min(self._oldest, log.touched)
+
+    def _delete_events(self, log: SessionLog) -> None:
+        while (key := log.find_old_event(self._retention.max_events_per_session)) is not None:
+            del log.events[key]
+            if log.queue is not None:
+                self._queue.drop_event(log.queue, key)
+
+    def _read_attempt(self, queued: QueuedEvent) -> tuple[StoredAttempt, StoredEvent, StoredState | None, str | None]:
+        log = self._find(queued.session.session_id)
+        if log is None:
+            msg = "The inbox has lost a session with a queued event: please report this error of veriff-async."
+            raise InboxError(msg)
+        return queued.read_attempt(), log.events[queued.key], log.state, log.submission
+
+    def _find_events(
+        self, session_id: str | None, status: DeliveryStatus | None
+    ) -> Iterator[tuple[SessionLog, StoredEvent, QueuedEvent | None]]:
+        if session_id is None:
+            logs: Iterable[SessionLog] = chain(self._logs.values(), self._overdue.values())
+        else:
+            log = self._find(session_id or None)
+            logs = () if log is None else (log,)
+        for log in logs:
+            queue = log.queue
+            if queue is None and status is not None:
+                continue
+            for key, event in log.events.items():
+                queued = None if queue is None else queue.events.get(key)
+                if status is None or (queued is not None and queued.status is status):
+                    yield log, event, queued
 
 
-def _load_state(state: _State, submission: str | None, recorded_at: float | None = None) -> SessionState:
-    # Decoded for each reader, so that no two callers share a mutable object.
-    session_id, status, attempts, text, source, open_attempts = state
-    decision = None if text is None else decode_model(Decision, load_object(text))
-    return SessionState(
-        session_id=session_id,
-        status=status,
-        attempts=attempts,
-        decision=decision,
-        source=source,
-        open_attempts=open_attempts,
-        submission=submission,
+def _load_delivery(
+    attempt: StoredAttempt, event: StoredEvent, state: StoredState | None, submission: str | None
+) -> Delivery[WebhookEvent]:
+    kind, body, _, recorded_at, ignored = event
+    number, handled_by, lease = attempt
+    return Delivery(
+        event=load_event(kind, body),
+        attempt=number,
+        state=None if state is None else load_state(state, submission),
+        ignored=None if ignored is None else IgnoredReason(ignored),
         recorded_at=recorded_at,
+        handled_by=handled_by,
+        lease=lease,
+    )
+
+
+def _read_record(
+    session_id: str | None, event: StoredEvent, queued: QueuedEvent | None, offset: float
+) -> DeliveryRecord:
+    """Return the record of an event without its key; the offset converts times of the queue to the time of day."""
+    kind, _, _, recorded_at, _ = event
+    record = DeliveryRecord(session_id=session_id, dedup_key="", kind=kind, status=None, recorded_at=recorded_at)
+    if queued is None:
+        return record
+    return evolve(
+        record,
+        status=queued.status,
+        attempts=queued.attempts,
+        due_at=queued.due_at + offset if queued.is_pending else None,
+        error=queued.error,
+        handled_by=queued.handled_by,
     )

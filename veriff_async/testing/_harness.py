@@ -42,6 +42,7 @@ __all__ = (
     "InboxHandles",
     "as_test",
     "check_equal",
+    "check_true",
     "get_keys",
     "get_state",
     "rule",
@@ -95,6 +96,13 @@ def check_equal(actual: object, expected: object, subject: str) -> None:
     """
     if actual != expected:
         msg = f"{subject}: expected {expected!r}, found {actual!r}."
+        raise AssertionError(msg)
+
+
+def check_true(condition: object, statement: str) -> None:
+    """Fail with a sentence if a statement is not true."""
+    if not condition:
+        msg = f"Expected that {statement}."
         raise AssertionError(msg)
 
 

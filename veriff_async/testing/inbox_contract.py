@@ -16,6 +16,7 @@ from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
+from veriff_async.testing._delivery_rules import DeliveryContract
 from veriff_async.testing._harness import (
     InboxHandles,
     check_equal,
@@ -25,6 +26,7 @@ from veriff_async.testing._harness import (
     subscribe,
     wait_for_change,
 )
+from veriff_async.testing._settlement_rules import SettlementContract
 from veriff_async.testing._submission_rules import SubmissionContract
 from veriff_async.testing._subscription_rules import SubscriptionContract
 from veriff_async.testing.factories import (
@@ -48,7 +50,7 @@ _START: Final = 1_767_225_600.0
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
-class InboxContract(SubscriptionContract, SubmissionContract):
+class InboxContract(SubscriptionContract, SubmissionContract, DeliveryContract, SettlementContract):
     """The rules of `veriff_async.inbox.Inbox`, one test each, for inboxes that you write.
 
     Create a subclass in a module of your tests, with a method `make` that returns your inbox. The tests are synchronous
