@@ -71,8 +71,9 @@ SessionView SettingEntry SignatureVerdict StoredMedia TLSFiles Timeline Timeline
 WaitingFault WebhookChaos WebhookEntry WebhookKind WebhookState WebhookView
 """
 PINNED_INBOX = """
-IgnoredReason Inbox MemoryInbox RecordResult RedisInbox Retention SessionState SqliteInbox SubmissionInbox apply_event
-dump_event dump_state load_event load_state
+Delivery DeliveryInbox DeliveryOutcome DeliveryRecord DeliveryStatus ErasableInbox IgnoredReason Inbox InboxStatistics
+MemoryInbox RecordResult RedisInbox Retention SearchableInbox SessionPage SessionSearch SessionState SessionSummary
+SqliteInbox SubmissionInbox apply_event dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
 BatchPlan BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
