@@ -51,6 +51,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "WebhookPayloadError": (errors.WebhookError,),
     "DecodeError": (errors.VeriffError,),
     "InboxError": (errors.VeriffError,),
+    "LeaseLostError": (errors.InboxError,),
     "BatchError": (errors.VeriffError,),
     "JobChangedError": (errors.BatchError,),
     "JobFailedError": (errors.BatchError,),

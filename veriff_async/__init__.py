@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         JobClaimedError as JobClaimedError,
         JobFailedError as JobFailedError,
         JournalError as JournalError,
+        LeaseLostError as LeaseLostError,
         MediaChangedError as MediaChangedError,
         MediaEmptyError as MediaEmptyError,
         MediaError as MediaError,
@@ -213,10 +214,10 @@ else:
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
                 "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
-                "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError "
-                "MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError MediaSourceError "
-                "MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError "
-                "PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError "
+                "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError "
+                "MediaChangedError MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError "
+                "MediaSourceError MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError "
+                "PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError "
                 "SessionLimitError SignatureError TransportError VeriffError WebhookError WebhookPayloadError"
             ),
             "health": "CheckOutcome CheckReport CheckResult",

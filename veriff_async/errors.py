@@ -27,7 +27,7 @@ The class shows what the caller can do; numbers and texts are attributes::
     ├─ WebhookError                         a request that is not a webhook: answer with .status_hint
     │   ├─ SignatureError                   └─ WebhookPayloadError
     ├─ DecodeError                          from_json: not the JSON of the model
-    ├─ InboxError
+    ├─ InboxError ── LeaseLostError         another attempt handles the event
     ├─ BatchError                           a job or its journal
     │   ├─ JobChangedError                  pass the old input, or a new id
     │   ├─ JobFailedError                   failed in an earlier run: retry_failed=True tries it again
@@ -67,6 +67,7 @@ __all__ = (
     "JobClaimedError",
     "JobFailedError",
     "JournalError",
+    "LeaseLostError",
     "MediaChangedError",
     "MediaEmptyError",
     "MediaError",
@@ -425,6 +426,13 @@ class DecodeError(VeriffError):
 
 class InboxError(VeriffError):
     """The inbox could not record or read; an event that was not recorded must not be acknowledged."""
+
+
+class LeaseLostError(InboxError):
+    """The lease of a delivery was lost, so its transaction was rolled back; another attempt handles the event.
+
+    See `veriff_async.inbox.TransactionalInbox`.
+    """
 
 
 class BatchError(VeriffError):

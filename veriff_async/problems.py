@@ -97,6 +97,7 @@ CLASSES: Final[dict[type[BaseException], tuple[int, str]]] = {
     errors.SignatureError: (401, "webhook-refused"),
     errors.WebhookPayloadError: (400, "webhook-refused"),
     errors.InboxError: (503, "service-busy"),
+    errors.LeaseLostError: (503, "service-busy"),
     errors.BatchError: (500, "internal-error"),
     errors.JobChangedError: (409, "request-conflict"),
     errors.JobFailedError: (409, "request-conflict"),

@@ -36,6 +36,7 @@ TABLE: dict[VeriffError, tuple[ErrorKind, ErrorKind]] = {
     errors.BatchError(""): (TRANSIENT, TRANSIENT),
     errors.DecisionTimeoutError("", session_id="", last_status=None): (TRANSIENT, TRANSIENT),
     errors.InboxError(""): (TRANSIENT, TRANSIENT),
+    errors.LeaseLostError(""): (TRANSIENT, TRANSIENT),
     errors.JournalError(""): (FATAL, FATAL),
     errors.ClientClosedError(""): (FATAL, FATAL),
 }

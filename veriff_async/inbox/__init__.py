@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Inbox as Inbox,
         SearchableInbox as SearchableInbox,
         SubmissionInbox as SubmissionInbox,
+        TransactionalInbox as TransactionalInbox,
     )
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
@@ -50,7 +51,7 @@ else:
             "_protocol.session_state": "apply_event dump_state load_state",
             "_protocol.webhook": "dump_event load_event",
             "config": "Retention",
-            "inbox._protocol": "DeliveryInbox ErasableInbox Inbox SearchableInbox SubmissionInbox",
+            "inbox._protocol": "DeliveryInbox ErasableInbox Inbox SearchableInbox SubmissionInbox TransactionalInbox",
             "inbox.memory": "MemoryInbox",
             "inbox.redis": "RedisInbox",
             "inbox.sqlite": "SqliteInbox",

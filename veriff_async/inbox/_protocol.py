@@ -8,13 +8,17 @@ from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any
+
+    from psycopg import AsyncConnection
 
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSearch
     from veriff_async.models.state import RecordResult, SessionState
 
-__all__ = ("DeliveryInbox", "ErasableInbox", "Inbox", "SearchableInbox", "SubmissionInbox")
+__all__ = ("DeliveryInbox", "ErasableInbox", "Inbox", "SearchableInbox", "SubmissionInbox", "TransactionalInbox")
 
 
 @runtime_checkable
@@ -185,6 +189,37 @@ class DeliveryInbox(Inbox, Protocol):
 
         Raises:
             InboxError: It may not have been queued.
+        """
+        ...
+
+
+@runtime_checkable
+class TransactionalInbox(DeliveryInbox, Protocol):
+    """An inbox in the database of the application, so that the effect of a handler and its outcome commit together.
+
+    Receivers with a handler that has ``transaction=True`` need one.
+    """
+
+    def handle_in_transaction(
+        self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome
+    ) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        """Yield a connection in a transaction that stores the outcome of an attempt; it commits when the block ends.
+
+        The block cannot end the transaction itself. An exception in the block rolls everything back and passes
+        through unchanged. While the block runs, the lease does not end.
+
+        Args:
+            delivery: The attempt, from `DeliveryInbox.lease`.
+            outcome: The outcome if the block succeeds: ``handled``, or ``leased`` if other handlers are yet to come.
+
+        Raises:
+            LeaseLostError: The lease was lost; another attempt handles the event.
+            InboxError: The transaction failed. If its commit failed, it may have been stored: settle the delivery as
+                failed, which stores nothing if it was.
+
+        Example:
+            >>> async with inbox.handle_in_transaction(delivery, outcome) as connection:
+            ...     await connection.execute("UPDATE users SET verified = true WHERE id = %s", (user_id,))
         """
         ...
 
