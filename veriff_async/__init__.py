@@ -217,8 +217,9 @@ else:
                 "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError "
                 "MediaChangedError MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError "
                 "MediaSourceError MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError "
-                "PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError "
-                "SessionLimitError SignatureError TransportError VeriffError WebhookError WebhookPayloadError"
+                "PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError "
+                "ServerError SessionLimitError SignatureError TransportError VeriffError WebhookError "
+                "WebhookPayloadError"
             ),
             "health": "CheckOutcome CheckReport CheckResult",
             "integrations": "Integration Integrations",
