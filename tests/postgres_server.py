@@ -56,11 +56,15 @@ def _server_user() -> tuple[int, int] | None:
 
     if os.geteuid() != 0:
         return None
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            user = pwd.getpwnam(name)
-            return user.pw_uid, user.pw_gid
-    pytest.fail("PostgreSQL refuses to run as root, and this system has neither the user postgres nor nobody.")
+    with suppress(KeyError):
+        user = pwd.getpwnam("postgres")
+        return user.pw_uid, user.pw_gid
+    with suppress(KeyError):
+        user = pwd.getpwuid(65534)  # the user without rights of Linux
+        return user.pw_uid, user.pw_gid
+    pytest.fail(
+        "PostgreSQL refuses to run as root, and this system has neither a user postgres nor one without rights."
+    )
 
 
 def _can_traverse(path: Path) -> bool:

@@ -1,0 +1,485 @@
+"""Transactions and notifications of PostgreSQL, for PostgresInbox and PostgresJournal; needs the ``postgres`` extra.
+
+Each call has one time limit. A call that exceeds it, or that is cancelled, lets psycopg cancel its statement in the
+server. A server that does not answer that either loses the connection: the library shuts the socket down. PostgreSQL
+itself ends our statements and transactions that take longer, so a process that stands still holds no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from anyio import CancelScope
+
+from veriff_async._event_loop import require_asyncio
+from veriff_async._logging import log_fields
+from veriff_async._storage.postgres_notifications import Notifications
+from veriff_async._storage.postgres_pool import BorrowedConnection, ConnectionSource
+from veriff_async._storage.postgres_problems import describe_problem, is_connection_problem, is_repeatable
+from veriff_async._storage.postgres_queries import (
+    AsyncTransaction,
+    Connection,
+    InFailedSqlTransaction,
+    PsycopgError,
+    Row,
+    execute,
+    execute_many,
+    fetch_all,
+    fetch_one,
+    notify,
+)
+from veriff_async._storage.postgres_schema import SCHEMA_VERSIONS, check_version, installed_version, migrate
+from veriff_async.errors import ConfigurationError, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+
+    from psycopg_pool import AsyncConnectionPool
+
+    from veriff_async.errors import InboxError, JournalError
+
+__all__ = (
+    "Connection",
+    "PostgresConnections",
+    "Row",
+    "execute",
+    "execute_many",
+    "fetch_all",
+    "fetch_one",
+    "notify",
+)
+
+_LOG: Final = logging.getLogger("veriff_async.inbox")
+
+_T = TypeVar("_T")
+
+# Seconds that a cancelled statement has to end, before its connection is shut down.
+_CANCEL_SECONDS: Final = 0.5
+
+# Seconds that the tables may take to be created or upgraded at the first use.
+_MIGRATION_SECONDS: Final = 60.0
+
+# Tries of one transaction: after the server was restarted, each connection of a pool may be dead.
+_MAX_TRIES: Final = 8
+
+# Seconds before a subscription whose connection broke tries again; after the last one it fails.
+_RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
+
+# Seconds without a notification after which a subscription checks that its connection still works.
+_CHECK_SECONDS: Final = 5.0
+
+# Seconds between two looks of a subscription that gets no notifications, and until it tries to get them again.
+_POLL_SECONDS: Final = 1.0
+_RETEST_SECONDS: Final = 300.0
+
+# Milliseconds: the largest value of the settings of PostgreSQL.
+_MAX_SETTING: Final = 2**31 - 1
+
+# Errors of the server, of the system, and of data that cannot be read.
+_STORE_ERRORS: Final = (PsycopgError, OSError, DecodeError)
+
+
+class PostgresConnections:
+    """The connections of one store to PostgreSQL, in the one event loop that uses it.
+
+    Attributes:
+        address: The address of the server, without user and password.
+        is_closed: Whether the store was closed.
+        timeout: Seconds after which a call fails.
+    """
+
+    def __init__(  # noqa: PLR0913  the options of both stores, and what differs between them
+        self,
+        server: str | AsyncConnectionPool[Any],
+        timeout: float,
+        *,
+        store: str,
+        error: type[InboxError | JournalError],
+        component: str,
+        migrate: bool = True,
+        max_connections: int = 10,
+    ) -> None:
+        """Check the arguments; nothing is opened yet.
+
+        Args:
+            server: A URL, options of libpq, or a pool, which the user closes.
+            timeout: Seconds for a call.
+            store: The name of the class, such as ``PostgresInbox``.
+            error: What the store raises when the server fails.
+            component: The name of its tables, as in the names of the SQL files.
+            migrate: Whether the first use creates and upgrades the tables.
+            max_connections: How many connections are open at the same time, apart from those of subscriptions.
+        """
+        self.timeout = timeout
+        self.is_closed: bool = False
+        self._source = ConnectionSource(server, timeout, store=store, max_connections=max_connections)
+        self.address: str = self._source.address
+        self._store = store
+        self._noun = store.removeprefix("Postgres").lower()
+        self._error = error
+        self._component = component
+        self._migrates = migrate
+        self._is_prepared = False
+        self._preparation = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._borrowed: set[BorrowedConnection] = set()
+        self._polls_until = 0.0
+        self._has_warned = False
+
+    def check_loop(self) -> None:
+        """Check that the running event loop may use the store.
+
+        Raises:
+            ConfigurationError: Another event loop uses it, or it was in use before this process was forked.
+            InboxError: Or `JournalError`: the store is closed.
+        """
+        require_asyncio()
+        if self.is_closed:
+            msg = f"The {self._noun} is closed: open it again, or make another one."
+            raise self._error(msg)
+        loop = asyncio.get_running_loop()
+        if self._loop is loop and self._process == os.getpid():
+            return
+        if self._loop is not None and self._process != os.getpid():
+            # Two processes would write to one socket.
+            msg = f"{self._store} was in use before this process was forked: make one in each process."
+            raise ConfigurationError(msg)
+        if self._loop is not None and not self._loop.is_closed():
+            msg = f"{self._store} is used by another event loop: make one for each event loop."
+            raise ConfigurationError(msg)
+        if "ProactorEventLoop" in (kind.__name__ for kind in type(loop).__mro__):
+            msg = (
+                f"{self._store} cannot use the default event loop of Windows: pass loop_factory="
+                "asyncio.SelectorEventLoop to asyncio.run."
+            )
+            raise ConfigurationError(msg)
+        self._loop, self._process = loop, os.getpid()
+        self._preparation = asyncio.Lock()
+        self._tasks.clear()
+        self._borrowed.clear()
+        self._source.reset()
+
+    async def run(
+        self,
+        work: Callable[[Connection], Awaitable[_T]],
+        *,
+        seconds: float | None = None,
+        before_commit: Callable[[], object] | None = None,
+    ) -> _T:
+        """Do some work in one transaction, with the isolation level READ COMMITTED.
+
+        Args:
+            work: Is called again, with another connection, if the connection was dead, or if the server rolled the
+                transaction back because of others. Nothing of the failed try is stored then.
+            seconds: The time limit of everything; by default the timeout.
+            before_commit: Is called right before the transaction is committed. An error after that leaves open whether
+                it was stored, and is not followed by another try.
+
+        Raises:
+            InboxError: Or `JournalError`: it failed. The original message is left out, since it may quote what was
+                sent.
+            ConfigurationError: See `check_loop`; or the tables are of another version.
+        """
+        await self._prepare()
+        return await self._transact(work, seconds or self.timeout, before_commit)
+
+    @asynccontextmanager
+    async def open_transaction(self) -> AsyncGenerator[Connection]:
+        """Yield a connection in a transaction, which is committed at the end, for code of the user.
+
+        Getting the connection and the commit have the time limit, and raise the errors of the store. The body has no
+        limit. Its errors pass unchanged, and roll the transaction back.
+
+        Raises:
+            InboxError: Or `JournalError`: see `run`; after the body, it is unknown whether the transaction is stored.
+        """
+        await self._prepare()
+        is_usable = False
+        with self._borrow() as borrowed:
+            try:
+                connection, block = await self._limit(self._begin(borrowed), self.timeout, borrowed)
+                try:
+                    yield connection
+                except BaseException as error:
+                    with suppress(self._error):
+                        await self._limit(_end(block, error), self.timeout, borrowed)
+                        is_usable = isinstance(error, Exception)
+                    raise
+                await self._limit(_end(block, None), self.timeout, borrowed)
+                is_usable = True
+            finally:
+                release = self._source.release(borrowed, is_usable=is_usable and not self.is_closed)
+                await self._limit(release, self.timeout, borrowed)
+
+    async def limit(self, connection: Connection, work: Awaitable[_T], seconds: float | None = None) -> _T:
+        """Await a statement of the library in an `open_transaction`, with the limit and the errors of `run`."""
+
+        async def finish() -> _T:
+            return await work
+
+        with self._borrow() as borrowed:
+            borrowed.connection = connection
+            return await self._limit(finish(), seconds or self.timeout, borrowed)
+
+    async def listen(self, channel: str) -> AsyncGenerator[str | None]:
+        """Yield the payloads of notifications; ``None`` means that some may have been missed.
+
+        The first value is ``None``. If the connection breaks, another one is opened, and ``None`` is yielded. A pooler
+        such as PgBouncer in transaction mode passes no notifications on; so the subscription notifies itself, through
+        another connection. If that does not arrive in time, it logs a warning, yields ``None`` every second, and tries
+        again after some minutes.
+
+        Raises:
+            InboxError: Or `JournalError`: the server cannot be reached; for a subscription that has worked before, only
+                after some tries.
+        """
+        notifications: Notifications | None = None
+        pauses: Iterator[float] | None = None
+        with self._borrow() as borrowed:
+            try:
+                while True:
+                    payloads: list[str | None] = [None]
+                    try:
+                        self.check_loop()
+                        if asyncio.get_running_loop().time() < self._polls_until:
+                            if pauses is not None:
+                                await asyncio.sleep(_POLL_SECONDS)
+                        elif notifications is None:
+                            await self._prepare()
+                            notifications = await self._subscribe(borrowed, channel)
+                        else:
+                            payloads = [*await self._next(borrowed, notifications)]
+                        pauses = iter(_RETRY_PAUSES)
+                    except self._error:
+                        # A new subscription fails at once. A running one survives a restart or failover of the server.
+                        pause = None if self.is_closed or pauses is None else next(pauses, None)
+                        if pause is None:
+                            raise
+                        await _close(borrowed)
+                        notifications, payloads = None, []
+                        await asyncio.sleep(pause)
+                    for payload in payloads:
+                        yield payload
+            finally:
+                await _close(borrowed)
+
+    def reopen(self) -> None:
+        """Allow connections again after `aclose`, in the event loop that uses them first."""
+        if self.is_closed:
+            self.is_closed, self._loop, self._is_prepared = False, None, False
+
+    async def aclose(self) -> None:
+        """Close the connections, in the loop that uses them; a second call does nothing.
+
+        Transactions and subscriptions in progress fail. A pool of the user stays open.
+        """
+        require_asyncio()
+        self.is_closed = True
+        if self._loop is not asyncio.get_running_loop() or self._process != os.getpid():
+            return
+        for borrowed in tuple(self._borrowed):
+            borrowed.shut_down()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            await self._source.close_idle()
+
+    async def _prepare(self) -> None:
+        """Check the version of the tables, and create or upgrade them, before the first use."""
+        self.check_loop()
+        if not self._is_prepared:
+            async with self._preparation:
+                await self._check_tables()
+
+    async def _check_tables(self) -> None:
+        if self._is_prepared:  # by another task, for which this one has waited
+            return
+        version = await self._transact(lambda connection: installed_version(connection, self._component), self.timeout)
+        if version < SCHEMA_VERSIONS[self._component] and self._migrates:
+            await self._transact(lambda connection: migrate(connection, self._component), _MIGRATION_SECONDS)
+        else:
+            check_version(self._component, version, store=self._store)
+        self._is_prepared = True
+
+    async def _transact(
+        self,
+        work: Callable[[Connection], Awaitable[_T]],
+        seconds: float,
+        before_commit: Callable[[], object] | None = None,
+    ) -> _T:
+        with self._borrow() as borrowed:
+            work_in_tries = self._try_transactions(borrowed, work, seconds, before_commit)
+            return await self._limit(work_in_tries, seconds, borrowed)
+
+    async def _try_transactions(
+        self,
+        borrowed: BorrowedConnection,
+        work: Callable[[Connection], Awaitable[_T]],
+        seconds: float,
+        before_commit: Callable[[], object] | None,
+    ) -> _T:
+        milliseconds = min(int(seconds * 1000) + 1000, _MAX_SETTING)
+        begin = (
+            "BEGIN ISOLATION LEVEL READ COMMITTED; "
+            f"SET LOCAL statement_timeout = {milliseconds}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+        )
+        tries = 0
+        while True:
+            tries += 1
+            is_usable = is_committing = False
+            try:
+                connection = await self._source.acquire(borrowed)
+                self.check_loop()
+                await execute(connection, begin.encode())
+                try:
+                    result = await work(connection)
+                except PsycopgError:
+                    raise
+                except Exception:
+                    await execute(connection, "ROLLBACK")
+                    is_usable = True
+                    raise
+                if before_commit is not None:
+                    before_commit()
+                is_committing = True
+                await execute(connection, "COMMIT")
+            except PsycopgError as error:
+                if is_connection_problem(error):
+                    await self._source.close_idle()
+                    is_again = borrowed.connection is not None and not borrowed.is_fresh
+                else:
+                    is_again = is_repeatable(error)
+                if is_committing or not is_again or tries == _MAX_TRIES or self.is_closed:
+                    raise
+            else:
+                is_usable = True
+                return result
+            finally:
+                await self._source.release(borrowed, is_usable=is_usable and not self.is_closed)
+
+    async def _begin(self, borrowed: BorrowedConnection) -> tuple[Connection, AsyncTransaction]:
+        """Begin a transaction that the code of the user cannot commit; try again if the connection is dead."""
+        tries = 0
+        while True:
+            tries += 1
+            connection = await self._source.acquire(borrowed)
+            # psycopg refuses `commit` and `rollback` within its own block of a transaction.
+            block = AsyncTransaction(connection)
+            try:
+                self.check_loop()
+                await block.__aenter__()
+            except PsycopgError as error:
+                await self._source.release(borrowed, is_usable=False)
+                await self._source.close_idle()
+                if borrowed.is_fresh or tries == _MAX_TRIES or not is_connection_problem(error):
+                    raise
+            else:
+                return connection, block
+
+    async def _subscribe(self, borrowed: BorrowedConnection, channel: str) -> Notifications | None:
+        """Open a subscription; return ``None`` if its notifications do not arrive."""
+
+        async def start() -> Notifications:
+            borrowed.connection = await self._source.connect()
+            notifications = Notifications(borrowed.connection, channel)
+            await notifications.start()
+            return notifications
+
+        notifications = await self._limit(start(), self.timeout, borrowed)
+        await self._transact(lambda connection: notify(connection, notifications.test_channel, ""), self.timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        while not notifications.is_tested and loop.time() < deadline:
+            await self._limit(notifications.wait(self.timeout), 2 * self.timeout, borrowed)
+        if notifications.is_tested:
+            return notifications
+        await _close(borrowed)
+        self._polls_until = loop.time() + _RETEST_SECONDS
+        if not self._has_warned:
+            self._has_warned = True
+            cause = "notifications of PostgreSQL do not arrive"
+            text = "%s polls: %s, as behind PgBouncer in transaction mode. Connect it without, or in session mode."
+            _LOG.warning(text, self._store, cause, extra=log_fields(task=self._store, cause=cause))
+        return None
+
+    async def _next(self, borrowed: BorrowedConnection, notifications: Notifications) -> list[str]:
+        """Wait for notifications, for some seconds."""
+        payloads = await self._limit(notifications.wait(_CHECK_SECONDS), _CHECK_SECONDS + self.timeout, borrowed)
+        if not payloads:  # a connection that a firewall forgot looks like one without notifications
+            await self._limit(execute(notifications.connection, "SELECT 1"), self.timeout, borrowed)
+        return payloads
+
+    @contextmanager
+    def _borrow(self) -> Generator[BorrowedConnection]:
+        """Yield a place for a connection, which `aclose` shuts down if it is in use."""
+        borrowed = BorrowedConnection()
+        self._borrowed.add(borrowed)
+        try:
+            yield borrowed
+        finally:
+            self._borrowed.discard(borrowed)
+
+    async def _limit(self, work: Coroutine[Any, Any, _T], seconds: float, borrowed: BorrowedConnection) -> _T:
+        """Await work that uses a connection, within some seconds.
+
+        Raises:
+            InboxError: Or `JournalError`: it failed.
+        """
+        task = asyncio.get_running_loop().create_task(work, name=f"veriff-async {self._noun}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        error: BaseException | None = None
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                error = TimeoutError()
+                await _abandon(task, borrowed)
+        if task.done() and not task.cancelled():
+            problem = task.exception()
+            if problem is None:
+                return task.result()
+            if not isinstance(problem, _STORE_ERRORS):
+                raise problem
+            error = error or problem
+        msg = f"PostgreSQL has failed the {self._noun}: {describe_problem(error or TimeoutError())}."
+        if self.is_closed:
+            msg = f"The {self._noun} was closed while it was in use."
+        raise self._error(msg)
+
+
+async def _abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:
+    """End a task, at the latest by the end of its connection."""
+    task.cancel()  # psycopg cancels the statement in the server, and waits for it
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # asyncio would log an error
+    with CancelScope(shield=True):
+        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+        if not task.done():
+            borrowed.shut_down()
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+
+
+async def _close(borrowed: BorrowedConnection) -> None:
+    """Close the connection of a subscription."""
+    connection, borrowed.connection = borrowed.connection, None
+    if connection is not None:
+        await connection.close()
+
+
+async def _end(block: AsyncTransaction, error: BaseException | None) -> None:
+    """Commit a transaction, or roll it back because of an error."""
+    # The server answers the commit of a failed transaction with a rollback, which psycopg takes for a success.
+    if error is None and block.connection.info.transaction_status.name == "INERROR":
+        error = InFailedSqlTransaction()
+        await block.__aexit__(type(error), error, None)
+        raise error
+    await block.__aexit__(None if error is None else type(error), error, None)

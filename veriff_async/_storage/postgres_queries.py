@@ -1,0 +1,87 @@
+"""Statements on a connection of psycopg, which may come from a user's pool and have any settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
+
+from veriff_async.errors import ConfigurationError
+
+try:
+    from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, Error as PsycopgError
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.errors import InFailedSqlTransaction
+    from psycopg.rows import tuple_row
+except ImportError:
+    msg = (
+        "PostgresInbox and PostgresJournal need psycopg, an extra of this package, and libpq: "
+        'pip install "veriff-async[postgres]" "psycopg[binary]".'
+    )
+    raise ConfigurationError(msg) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
+
+__all__ = (
+    "AsyncConnection",
+    "AsyncTransaction",
+    "Connection",
+    "InFailedSqlTransaction",
+    "PsycopgError",
+    "Row",
+    "conninfo_to_dict",
+    "execute",
+    "execute_many",
+    "fetch_all",
+    "fetch_one",
+    "make_conninfo",
+    "notify",
+)
+
+Connection: TypeAlias = AsyncConnection[Any]
+Row: TypeAlias = tuple[Any, ...]
+
+
+def _cursor(connection: Connection) -> AsyncCursor[Row]:
+    """Return a cursor that ignores the row factory and the cursor factory of the connection."""
+    return AsyncCursor(connection, row_factory=tuple_row)
+
+
+async def execute(connection: Connection, sql: LiteralString | bytes, parameters: Parameters = ()) -> int:
+    """Run a statement; without parameters, several. Return the number of rows that it changed or returned."""
+    async with _cursor(connection) as cursor:
+        # A prepared statement belongs to one connection of the server, which PgBouncer gives to other clients.
+        await cursor.execute(sql, parameters or None, prepare=False)
+        return cursor.rowcount
+
+
+async def execute_many(connection: Connection, sql: LiteralString | bytes, rows: Iterable[Parameters]) -> None:
+    """Run a statement for each row of parameters."""
+    for row in rows:
+        await execute(connection, sql, row)
+
+
+async def fetch_all(connection: Connection, sql: LiteralString | bytes, parameters: Parameters = ()) -> list[Row]:
+    """Run a statement and return its rows."""
+    async with _cursor(connection) as cursor:
+        await cursor.execute(sql, parameters or None, prepare=False)
+        return await cursor.fetchall()
+
+
+async def fetch_one(connection: Connection, sql: LiteralString | bytes, parameters: Parameters = ()) -> Row | None:
+    """Run a statement and return its first row."""
+    async with _cursor(connection) as cursor:
+        await cursor.execute(sql, parameters or None, prepare=False)
+        return await cursor.fetchone()
+
+
+async def notify(connection: Connection, channel: str, payload: str) -> None:
+    """Notify the listeners of a channel when the transaction is committed.
+
+    Args:
+        connection: In a transaction.
+        channel: At most 63 bytes.
+        payload: At most 7,999 bytes, without NUL.
+    """
+    await execute(connection, "SELECT pg_notify(%s, %s)", (channel, payload))
