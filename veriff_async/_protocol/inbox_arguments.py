@@ -44,6 +44,7 @@ __all__ = (
     "check_settlement",
     "check_state",
     "check_submission",
+    "unknown_page_error",
 )
 
 _EVENTS: Final[tuple[type, ...]] = get_args(WebhookEvent)
@@ -215,6 +216,11 @@ def check_search(search: object, limit: object, page: object) -> None:
             check_number(f"search.{name}", time, lowest=-LARGEST, highest=LARGEST, remedy=remedy, error=error)
     _check_limit(limit)
     check_optional("page", page, str, remedy="pass the next_page of the previous part", error=error)
+
+
+def unknown_page_error() -> InvalidArgumentError:
+    """Return the error for a page that is not from the same store and search; it may contain anything."""
+    return InvalidArgumentError("page is not from this inbox: pass the next_page of the previous part, unchanged.")
 
 
 def check_erasure(session_ids: object, refuse_for: object) -> tuple[str, ...]:

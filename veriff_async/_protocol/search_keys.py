@@ -5,14 +5,14 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.models.events import DecisionEvent
+from veriff_async.models.events import DecisionEvent, UnknownEvent, WatchlistEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("ERASED", "event_search_keys", "search_key")
+__all__ = ("ERASED", "event_search_keys", "event_search_values", "search_key")
 
 ERASED: Final = "erased"
 """The field of keys by which an inbox recognises sessions that it has erased."""
@@ -35,8 +35,21 @@ def search_key(field: str, value: str, *, secret: bytes = b"") -> bytes:
 
 def event_search_keys(event: WebhookEvent, *, secret: bytes = b"") -> Iterator[tuple[str, bytes]]:
     """Yield the field and the key of each value by which the session of an event can be found."""
-    holder = event.decision if isinstance(event, DecisionEvent) else event
-    for field in ("vendor_data", "end_user_id"):
-        value = getattr(holder, field, None)
+    for field, value in event_search_values(event):
+        yield field, search_key(field, value, secret=secret)
+
+
+def event_search_values(event: WebhookEvent) -> Iterator[tuple[str, str]]:
+    """Yield the field and the value of each value by which the session of an event can be found."""
+    for field, member in (("vendor_data", "vendorData"), ("end_user_id", "endUserId")):
+        value: object
+        if isinstance(event, DecisionEvent):
+            value = getattr(event.decision, field)
+        elif isinstance(event, WatchlistEvent):
+            value = getattr(event.screening, field)
+        elif isinstance(event, UnknownEvent):
+            value = event.raw.get(member)  # newer kinds have them where most kinds do
+        else:
+            value = getattr(event, field, None)
         if isinstance(value, str) and value:
-            yield field, search_key(field, value, secret=secret)
+            yield field, value

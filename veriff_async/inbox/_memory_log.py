@@ -8,13 +8,13 @@ from attrs import define, field
 
 from veriff_async._protocol.json.decode import decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
+from veriff_async._protocol.search_keys import event_search_values
 from veriff_async._protocol.webhook import load_event
 from veriff_async.inbox._memory_queue import SessionQueue
 from veriff_async.models.decision import Decision
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.dedup import dedup_fields
 from veriff_async.models.enums import Status
-from veriff_async.models.events import DecisionEvent
 from veriff_async.models.json import digest
 from veriff_async.models.state import OpenAttempt, SessionState
 
@@ -83,11 +83,9 @@ class SessionLog:
 
     def add_person(self, event: WebhookEvent) -> None:
         """Remember the values by which `SearchableInbox.find_sessions` finds the session of an event."""
-        holder = event.decision if isinstance(event, DecisionEvent) else event
-        for name in ("vendor_data", "end_user_id"):
-            value = getattr(holder, name, None)
-            if value and (name, value) not in self.person:
-                self.person = (*self.person, (name, value))
+        for item in event_search_values(event) if self.session_id is not None else ():
+            if item not in self.person:
+                self.person = (*self.person, item)
 
     def find_key(self, dedup_key: str) -> object | None:
         """Return the key in `events` of the event with a deduplication key."""

@@ -15,24 +15,29 @@ from attrs import evolve
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
+    check_erasure,
     check_extension,
     check_lease,
     check_record,
     check_requeue,
+    check_search,
     check_session_id,
     check_session_ids,
     check_settlement,
     check_submission,
 )
+from veriff_async._protocol.search_keys import ERASED, search_key
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._memory_log import SessionLog, dump_state, load_state
 from veriff_async.inbox._memory_queue import DeliveryQueue
+from veriff_async.inbox._memory_search import find_page
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision_source import DecisionSource
-from veriff_async.models.delivery import Delivery, DeliveryRecord
+from veriff_async.models.delivery import Delivery, DeliveryRecord, DeliveryStatus
+from veriff_async.models.inbox_search import InboxStatistics
 from veriff_async.models.state import IgnoredReason, RecordResult, SessionState
 
 if TYPE_CHECKING:
@@ -41,8 +46,9 @@ if TYPE_CHECKING:
 
     from veriff_async.inbox._memory_log import StoredEvent, StoredState
     from veriff_async.inbox._memory_queue import QueuedEvent, StoredAttempt
-    from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
+    from veriff_async.models.delivery import DeliveryOutcome
     from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.inbox_search import SessionPage, SessionSearch
 
 __all__ = ("MemoryInbox",)
 
@@ -78,6 +84,8 @@ class MemoryInbox:
         self._overdue: dict[str | None, SessionLog] = {}
         self._queue = DeliveryQueue()
         self._number = 0
+        # Digests of the ids of erased sessions, and when each may be recorded again.
+        self._erased: dict[bytes, float] = {}
         self._broadcaster = Broadcaster()
         self._lock = Lock()
         self._entered = 0
@@ -158,6 +166,8 @@ class MemoryInbox:
         with self._lock:
             now = self._now()
             self._delete_old(now)
+            if self._is_erased(session_id, now):
+                return
             log = self._find(session_id)
             if log is None:
                 log = SessionLog(session_id)
@@ -235,6 +245,54 @@ class MemoryInbox:
                 return False
             return self._queue.requeue(log.open_queue(), key, now)
 
+    async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
+        """Find sessions; see `SearchableInbox.find_sessions`."""
+        require_asyncio()
+        check_search(search, limit, page)
+        with self._lock:
+            self._delete_old(self._now())
+            return find_page(chain(self._logs.values(), self._overdue.values()), search, limit, page)
+
+    async def statistics(self) -> InboxStatistics:
+        """Count what is stored and what waits; see `SearchableInbox.statistics`."""
+        require_asyncio()
+        with self._lock:
+            now = self._now()
+            self._delete_old(now)
+            stored = [log for log in chain(self._logs.values(), self._overdue.values()) if log.events]
+            waiting_since = min(
+                (self._find_log(queued).events[queued.key][3] for queued in self._queue.pending.values()), default=None
+            )
+            counts = self._queue.counts
+            return InboxStatistics(
+                sessions=len(stored),
+                events=sum(len(log.events) for log in stored),
+                queued=counts[DeliveryStatus.QUEUED],
+                leased=counts[DeliveryStatus.LEASED],
+                dead=counts[DeliveryStatus.DEAD],
+                oldest_queued_age=None if waiting_since is None else max(0.0, self._wall_clock() - waiting_since),
+                oldest_session_age=max((max(0.0, now - log.touched) for log in stored), default=None),
+            )
+
+    async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
+        """Delete everything about sessions; see `ErasableInbox.erase`."""
+        require_asyncio()
+        ids = check_erasure(session_ids, refuse_for)
+        with self._lock:
+            now = self._now()
+            self._delete_old(now)
+            self._erased = {key: until for key, until in self._erased.items() if until > now}
+            logs = [log for log in map(self._find, ids) if log is not None]
+            for log in logs:
+                self._logs.pop(log.session_id, None)
+                self._overdue.pop(log.session_id, None)
+                if log.queue is not None:
+                    self._queue.drop(log.queue)
+            for session_id in ids if refuse_for > 0 else ():
+                key = search_key(ERASED, session_id)
+                self._erased[key] = max(now + refuse_for, self._erased.get(key, now))
+        return len(logs)
+
     async def aclose(self) -> None:
         """Delete everything, and end the subscriptions."""
         require_asyncio()
@@ -243,6 +301,7 @@ class MemoryInbox:
             self._logs.clear()
             self._overdue.clear()
             self._queue = DeliveryQueue()
+            self._erased.clear()
         self._broadcaster.end(InboxError("The inbox was closed: open it again with `async with`, or use another one."))
 
     def _record(
@@ -253,6 +312,8 @@ class MemoryInbox:
         if self._oldest <= now - self._retention.max_age:
             self._delete_old(now)
         session_id = event.session_id or None
+        if self._is_erased(session_id, now):
+            return RecordResult(event=event, ignored=IgnoredReason.ERASED), False
         log = self._find(session_id)
         if log is None:
             log = SessionLog(session_id)
@@ -327,12 +388,21 @@ class MemoryInbox:
             if log.queue is not None:
                 self._queue.drop_event(log.queue, key)
 
+    def _is_erased(self, session_id: str | None, now: float) -> bool:
+        if not self._erased or session_id is None:
+            return False
+        return self._erased.get(search_key(ERASED, session_id), now) > now
+
     def _read_attempt(self, queued: QueuedEvent) -> tuple[StoredAttempt, StoredEvent, StoredState | None, str | None]:
+        log = self._find_log(queued)
+        return queued.read_attempt(), log.events[queued.key], log.state, log.submission
+
+    def _find_log(self, queued: QueuedEvent) -> SessionLog:
         log = self._find(queued.session.session_id)
         if log is None:
             msg = "The inbox has lost a session with a queued event: please report this error of veriff-async."
             raise InboxError(msg)
-        return queued.read_attempt(), log.events[queued.key], log.state, log.submission
+        return log
 
     def _find_events(
         self, session_id: str | None, status: DeliveryStatus | None

@@ -17,6 +17,7 @@ from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
 from veriff_async.testing._delivery_rules import DeliveryContract
+from veriff_async.testing._erasure_rules import ErasureContract
 from veriff_async.testing._harness import (
     InboxHandles,
     check_equal,
@@ -26,6 +27,7 @@ from veriff_async.testing._harness import (
     subscribe,
     wait_for_change,
 )
+from veriff_async.testing._search_rules import SearchContract
 from veriff_async.testing._settlement_rules import SettlementContract
 from veriff_async.testing._submission_rules import SubmissionContract
 from veriff_async.testing._subscription_rules import SubscriptionContract
@@ -50,7 +52,14 @@ _START: Final = 1_767_225_600.0
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
-class InboxContract(SubscriptionContract, SubmissionContract, DeliveryContract, SettlementContract):
+class InboxContract(
+    SubscriptionContract,
+    SubmissionContract,
+    DeliveryContract,
+    SettlementContract,
+    SearchContract,
+    ErasureContract,
+):
     """The rules of `veriff_async.inbox.Inbox`, one test each, for inboxes that you write.
 
     Create a subclass in a module of your tests, with a method `make` that returns your inbox. The tests are synchronous
