@@ -73,7 +73,7 @@ WaitingFault WebhookChaos WebhookEntry WebhookKind WebhookState WebhookView
 PINNED_INBOX = """
 Delivery DeliveryInbox DeliveryOutcome DeliveryRecord DeliveryStatus ErasableInbox IgnoredReason Inbox InboxStatistics
 MemoryInbox RecordResult RedisInbox Retention SearchableInbox SessionPage SessionSearch SessionState SessionSummary
-SqliteInbox SubmissionInbox apply_event dump_event dump_state load_event load_state
+SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
 BatchPlan BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
