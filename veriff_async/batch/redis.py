@@ -9,29 +9,21 @@ writes a record checks the claim's token first: a process that has lost its leas
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
 from contextlib import suppress
-from functools import partial
-from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
-
-from anyio import CancelScope
-from attrs import define, field
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._logging import log_fields
 from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._storage.redis import RedisConnections
+from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
 from veriff_async.batch._records import JobState, dump_record, load_record
 from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 from veriff_async.batch.memory import claimed_error
-from veriff_async.errors import ConfigurationError, JobClaimedError, JournalError
+from veriff_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Mapping
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -39,13 +31,6 @@ if TYPE_CHECKING:
     from veriff_async.batch._records import JobRecord
 
 __all__ = ("RedisJournal",)
-
-_LOG: Final = logging.getLogger("veriff_async.batch")
-
-_T = TypeVar("_T")
-
-# Records per page of an iteration, and leases per request.
-_BATCH_SIZE: Final = 100
 
 # Milliseconds: the longest lease. Lua numbers are exact up to this.
 _MAX_LEASE: Final = 2**53
@@ -153,21 +138,6 @@ return 1
 """
 
 
-@define(eq=False)
-class _Claim:
-    """A job that this journal has claimed.
-
-    Attributes:
-        token: The value of the lease, which proves that the claim is this one.
-        write_lock: Keeps the writes of the job in order.
-        creations: The creations in its last record.
-    """
-
-    token: str = field(factory=partial(secrets.token_hex, 16), repr=False)
-    write_lock: asyncio.Lock = field(factory=asyncio.Lock)
-    creations: int = 0
-
-
 class RedisJournal:
     """Keeps records in Redis (6.2 or newer) or Valkey, for the workers of many machines.
 
@@ -219,11 +189,7 @@ class RedisJournal:
         self._order = f"{prefix}:order"
         self._creations = f"{prefix}:creations"
         self._states = {state: f"{prefix}:state:{state}" for state in JobState}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._claims: dict[str, _Claim] = {}
-        self._pending_claims: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._renewal: asyncio.Task[None] | None = None
+        self._leases = Leases(lease, self._renew)
 
     def __repr__(self) -> str:
         """Show server and prefix, but no password."""
@@ -243,31 +209,20 @@ class RedisJournal:
     async def claim(self, job_id: str) -> JobRecord | None:
         """Claim a job; see `Journal.claim`."""
         client = self._get_client()
-        if job_id in self._claims or job_id in self._pending_claims:
-            raise claimed_error(job_id)
-        # Before the first await: two tasks of this process may claim the same job at the same time.
-        self._pending_claims.add(job_id)
-        try:
-            is_claimed, record = await self._finish_request(client, self._claim(client, job_id))
-        except asyncio.CancelledError:
-            await self.release(job_id)
-            raise
-        finally:
-            self._pending_claims.discard(job_id)
-        if not is_claimed:
-            raise claimed_error(job_id)
-        return record
+        return await self._leases.claim(
+            job_id, lambda claim: self._server.execute(client, self._claim(client, job_id, claim)), self.release
+        )
 
     async def release(self, job_id: str) -> None:
         """Release a claim; see `Journal.release`. Without the server it ends with its lease."""
         require_asyncio()
-        claim = self._claims.get(job_id)
+        claim = self._leases.claims.get(job_id)
         if claim is None or self._server.is_closed:
             return
-        self._drop(job_id, claim)
+        self._leases.drop(job_id, claim)
         client = self._get_client()
         with suppress(JournalError):
-            await self._finish_request(client, self._release(client, {job_id: claim}))
+            await self._leases.finish(self._server.execute(client, self._release(client, {job_id: claim})))
 
     async def write(self, record: JobRecord) -> None:
         """Save a record; see `Journal.write`."""
@@ -276,7 +231,7 @@ class RedisJournal:
     async def reserve(self, record: JobRecord, limits: SessionLimits) -> SessionUsage:
         """Save a record if the limits permit it; see `Journal.reserve`."""
         client, job_id = self._get_client(), record.job_id
-        claim = self._claims.get(job_id)
+        claim = self._leases.claims.get(job_id)
         if claim is None:
             raise claimed_error(job_id)
         others = (key for state, key in self._states.items() if state is not record.state)
@@ -286,16 +241,13 @@ class RedisJournal:
             before, claim.creations = claim.creations, record.creations  # also if this is cancelled, and done anyway
             counts = (before, record.creations, *_limit_arguments(limits))
             request = _eval(client, _WRITE, keys, (claim.token, job_id, dump_record(record), *counts))
-            answer = cast("list[int | bytes]", await self._finish_request(client, request))
+            answer = cast("list[int | bytes]", await self._leases.finish(self._server.execute(client, request)))
             usage = _parse_usage(answer) if answer else None
             if usage is not None and usage.retry_after:
                 claim.creations = before
         if usage is None:
-            self._drop(job_id, claim)
-            msg = (
-                f"The claim on job {job_id} ran out before it was renewed: pass the job again, and use a longer lease."
-            )
-            raise JobClaimedError(msg)
+            self._leases.drop(job_id, claim)
+            raise lost_claim_error(job_id)
         return usage
 
     async def session_usage(self, limits: SessionLimits) -> SessionUsage:
@@ -332,17 +284,14 @@ class RedisJournal:
     async def aclose(self) -> None:
         """Release all claims and close the connections; see `Journal.aclose`."""
         require_asyncio()
-        if self._server.is_closed or self._loop is not asyncio.get_running_loop():
+        if self._server.is_closed or not self._leases.belongs_to_loop():
             await self._server.aclose()
             return
         client = self._get_client()
         # Before anything is awaited, so that no other task sends a request from now on.
         self._server.is_closed = True
         try:
-            self._stop_renewal()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-            claims, self._claims = self._claims, {}
+            claims = await self._leases.stop()
             with suppress(JournalError):
                 await self._server.execute(client, self._release(client, claims))
         finally:
@@ -350,116 +299,42 @@ class RedisJournal:
 
     def _get_client(self) -> Redis:
         """Return the client for this event loop; claims end with the loop that made them."""
-        client, loop = self._server.get_client(), asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._renewal = loop, None
-            self._claims.clear()
-            self._pending_claims.clear()
-            self._tasks.clear()
+        client = self._server.get_client()
+        self._leases.use_loop()
         return client
 
-    async def _finish_request(self, client: Redis, work: Coroutine[None, None, _T]) -> _T:
-        """Send a request, and wait for its response even when cancelled: what was sent cannot be taken back."""
-        request = self._start_task(self._server.execute(client, work))
-        try:
-            return await asyncio.shield(request)
-        except asyncio.CancelledError:
-            try:
-                # A cancelled scope of anyio cancels in each turn of the loop; a second cancellation of a task counts.
-                with CancelScope(shield=True):
-                    await asyncio.wait([request])
-            finally:
-                request.cancel()
-            raise
-
-    def _start_task(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
-        task = asyncio.get_running_loop().create_task(work, name="veriff-async journal")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _claim(self, client: Redis, job_id: str) -> tuple[bool, JobRecord | None]:
-        claim, key = _Claim(), self._key(job_id)
-        answer = await _eval(client, _CLAIM, (key, self._records), (claim.token, self._lease_ms, job_id))
+    async def _claim(self, client: Redis, job_id: str, claim: Claim) -> tuple[bool, JobRecord | None]:
+        answer = await _eval(client, _CLAIM, (self._key(job_id), self._records), (claim.token, self._lease_ms, job_id))
         is_claimed, text, *_ = (*cast("list[bytes | int | None]", answer), None)
         if not is_claimed:
             return False, None
         try:
-            record = load_record(text) if isinstance(text, bytes) else None
+            return True, load_record(text) if isinstance(text, bytes) else None
         except JournalError:
             await self._release(client, {job_id: claim})
             raise
-        claim.creations = 0 if record is None else record.creations
-        self._claims[job_id] = claim
-        self._start_renewal()
-        return True, record
 
-    def _start_renewal(self) -> None:
-        if self._renewal is None and self._claims and not self._server.is_closed:
-            self._renewal = self._start_task(self._renew_forever())
-            self._renewal.add_done_callback(self._on_renewal_end)
-
-    def _on_renewal_end(self, task: asyncio.Task[None]) -> None:
-        """Restart the renewal if something else has ended it: otherwise all claims would run out unnoticed."""
-        if self._renewal is not task:
-            return
-        self._renewal = None
-        problem = "CancelledError" if task.cancelled() else type(task.exception()).__name__
-        fields = log_fields(error=problem)
-        _LOG.error("The renewal of claims ended with %s; it is started again.", problem, extra=fields)
-        # Delayed: code that cancels all tasks at the end of a loop would otherwise find a new one.
-        task.get_loop().call_later(self._lease / 16, self._start_renewal)
-
-    async def _renew_forever(self) -> None:
-        """Renew all claims until there are none."""
-        # Four times per lease, and more often after an error: one failed renewal must not cost the claims.
-        pause = self._lease / 4
-        await asyncio.sleep(pause)
-        while self._renewal is asyncio.current_task():  # redis-py may swallow a cancellation
-            try:
-                await self._renew()
-                pause = self._lease / 4
-            except JournalError:  # if a lease runs out, the server refuses the writes of its job
-                pause = self._lease / 16
-            await asyncio.sleep(pause)
-
-    async def _renew(self) -> None:
+    async def _renew(self, claims: Mapping[str, Claim]) -> list[str]:
         client = self._get_client()
-        # A copy, because claims come and go while a request is awaited.
-        claims = iter(tuple(self._claims.items()))
-        while batch := dict(islice(claims, _BATCH_SIZE)):
-            tokens = [claim.token for claim in batch.values()]
-            request = _eval(client, _RENEW, tuple(map(self._key, batch)), (*tokens, self._lease_ms))
-            # Lua counts from 1.
-            for index in cast("list[int]", await self._server.execute(client, request)):
-                self._drop(*list(batch.items())[index - 1])
+        tokens = [claim.token for claim in claims.values()]
+        request = _eval(client, _RENEW, tuple(map(self._key, claims)), (*tokens, self._lease_ms))
+        lost = cast("list[int]", await self._server.execute(client, request))
+        return [list(claims)[index - 1] for index in lost]  # Lua counts from 1
 
-    def _drop(self, job_id: str, claim: _Claim) -> None:
-        if self._claims.get(job_id) is claim:
-            del self._claims[job_id]
-        if not self._claims:
-            self._stop_renewal()
-
-    def _stop_renewal(self) -> None:
-        renewal, self._renewal = self._renewal, None
-        if renewal is not None:
-            renewal.cancel()
-
-    async def _release(self, client: Redis, claims: Mapping[str, _Claim]) -> None:
-        left = iter(claims.items())
-        while batch := dict(islice(left, _BATCH_SIZE)):
+    async def _release(self, client: Redis, claims: Mapping[str, Claim]) -> None:
+        for batch in batches_of(claims.items()):
             await _eval(client, _RELEASE, tuple(map(self._key, batch)), tuple(claim.token for claim in batch.values()))
 
     async def _read_page(self, client: Redis, keys: list[str], last: int) -> dict[str, int]:
         """Return the next jobs with their numbers, oldest first."""
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:
-                after = (key, f"({last}", "+inf", 0, _BATCH_SIZE)
+                after = (key, f"({last}", "+inf", 0, BATCH_SIZE)
                 pipe.zrangebyscore(*after, withscores=True)  # pyright: ignore[reportUnknownMemberType]  redis-py's own
             answers = cast("list[list[tuple[bytes, float]]]", await pipe.execute())
         jobs = sorted((int(number), job_id) for answer in answers for job_id, number in answer)
         # A job that changes its state between two commands may be in both answers.
-        return {str(job_id, "utf-8", "surrogatepass"): number for number, job_id in jobs[:_BATCH_SIZE]}
+        return {str(job_id, "utf-8", "surrogatepass"): number for number, job_id in jobs[:BATCH_SIZE]}
 
     async def _read(self, client: Redis, job_ids: list[str]) -> list[JobRecord]:
         texts = cast("list[bytes | None]", await client.hmget(self._records, job_ids))
