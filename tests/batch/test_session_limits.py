@@ -317,7 +317,8 @@ def test_window_is_that_of_a_list_of_times(
     for name, count, pause in steps:
         now += pause
         for all_times in times.values():
-            all_times[:] = [min(each, now) for each in all_times]  # none is in the future
+            # None is in the future, and one that has left the hour does not come back with the clock.
+            all_times[:] = [-inf if each <= now - HOUR else min(each, now) for each in all_times]
         own = times.setdefault(name, [])
         log.change(str(name), len(own), count, now)
         times[name] = own[:count] + [now] * (count - len(own))
