@@ -13,15 +13,18 @@ import sqlite3
 import stat
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import define, frozen
 
 from veriff_async._protocol.arguments import check_path, type_name
 from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = (
     "Database",
@@ -31,6 +34,7 @@ __all__ = (
     "close_database",
     "connect",
     "database_path",
+    "open_descriptor",
     "real_path",
 )
 
@@ -59,6 +63,9 @@ class _OpenFile:
 _open_files: set[_OpenFile] = set()
 _inherited_files: list[_OpenFile] = []
 
+# Descriptors that are closed with the last connection to their file, and not before.
+_descriptors: dict[_Identity, int] = {}
+
 
 def _remember_inherited() -> None:
     """Remember in a child process which files its parent had open; another thread can have held the lock."""
@@ -66,6 +73,7 @@ def _remember_inherited() -> None:
     _CREATION_LOCK = Lock()  # type: ignore[misc]
     _inherited_files.extend(_open_files)
     _open_files.clear()
+    _descriptors.clear()
 
 
 if sys.platform != "win32":
@@ -80,13 +88,15 @@ class Schema:
         owner: The store, for error messages, such as ``inbox``.
         application_id: SQLite's mark for whose file it is (https://sqlite.org/pragma.html#pragma_application_id).
         version: The version of the tables, which is also in the file.
-        script: Creates the tables, or upgrades them from an earlier version, in one transaction.
+        script: Creates what is missing, in a transaction. Each statement ends with a semicolon at the end of a line.
+        upgrade: Statements that run before the script, in a file of an earlier version.
     """
 
     owner: str
     application_id: int
     version: int
     script: str
+    upgrade: str = ""
 
 
 class Database:
@@ -221,8 +231,38 @@ def close_database(connection: sqlite3.Connection) -> None:
     """Close what `connect` returned; in a child process that inherited it, do nothing."""
     for file in tuple(_open_files):
         if file.connection is connection:
-            connection.close()
-            _open_files.discard(file)
+            with _CREATION_LOCK:
+                connection.close()
+                _open_files.discard(file)
+                descriptor = _descriptors.get(file.identity)
+                if descriptor is not None and all(other.identity != file.identity for other in _open_files):
+                    del _descriptors[file.identity]
+                    os.close(descriptor)
+
+
+@contextmanager
+def open_descriptor(path: Path) -> Iterator[int]:
+    """Give a descriptor for a file to which this process has a connection, for reading and writing.
+
+    Closing any descriptor of a file gives SQLite's locks back, except on Windows. So it stays open for later calls, and
+    is closed with the last connection.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    if sys.platform == "win32":
+        descriptor = os.open(path, os.O_RDWR | os.O_BINARY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    else:
+        with _CREATION_LOCK:
+            identity = _identity(path)
+            if identity not in _descriptors:
+                _descriptors[identity] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = _descriptors[identity]
+        yield descriptor
 
 
 def _prepare(db: sqlite3.Connection, schema: Schema, timeout: float) -> None:
@@ -248,7 +288,27 @@ def _prepare(db: sqlite3.Connection, schema: Schema, timeout: float) -> None:
     # ignore this (https://sqlite.org/pragma.html#pragma_fullfsync).
     db.execute("PRAGMA fullfsync = ON")
     if version < schema.version:
-        db.executescript(schema.script)
+        _create_tables(db, schema)
+
+
+def _create_tables(db: sqlite3.Connection, schema: Schema) -> None:
+    """Create the tables of a new file, or upgrade an earlier version, in one transaction."""
+    # Not `executescript`, which would commit first: another process may upgrade the file at the same moment, so the
+    # version must be read in the transaction that changes it.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        if version < schema.version:
+            script = f"{schema.upgrade if version else ''}\n{schema.script}"
+            for statement in script.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {schema.application_id}")
+            db.execute(f"PRAGMA user_version = {schema.version}")
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
 
 
 def _switch_to_wal(db: sqlite3.Connection, timeout: float) -> str:

@@ -358,6 +358,19 @@ class WorkerGroup(Generic[_DatabaseT]):
             workers = await to_thread.run_sync(self._open)
         return await workers[worker].submit(job, writes=writes)
 
+    async def run_in_thread(self, work: Callable[[Path], _T]) -> _T:
+        """Run a function with the path of the open file in a thread of its own; it opens a connection for itself.
+
+        Raises:
+            VeriffError: The store is closed, or the function failed.
+        """
+        self.check_open()
+        try:
+            return await to_thread.run_sync(work, self._path)
+        except (OSError, sqlite3.Error) as problem:
+            error = self._errors.from_exception(problem)
+        raise error
+
     def check_open(self) -> None:
         """Check that the store can be used, although its file may not be open yet.
 

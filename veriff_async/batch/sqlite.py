@@ -54,8 +54,7 @@ _SCHEMA: Final = Schema(
     owner="journal",
     application_id=_APPLICATION_ID,
     version=_VERSION,
-    script=f"""
-BEGIN IMMEDIATE;
+    script="""
 CREATE TABLE IF NOT EXISTS job (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which jobs were begun
     id TEXT NOT NULL UNIQUE,
@@ -69,9 +68,6 @@ CREATE TABLE IF NOT EXISTS creation ( -- each creation that a limit of sessions 
     time REAL NOT NULL, -- seconds since 1970
     PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-COMMIT;
 """,
 )
 

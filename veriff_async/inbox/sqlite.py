@@ -12,13 +12,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
-from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids, check_submission
+from veriff_async._protocol.inbox_arguments import (
+    check_delivery_query,
+    check_erasure,
+    check_extension,
+    check_lease,
+    check_record,
+    check_requeue,
+    check_search,
+    check_session_id,
+    check_session_ids,
+    check_settlement,
+    check_submission,
+)
 from veriff_async._storage.sqlite_file import database_path
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.inbox._pubsub import Broadcaster
-from veriff_async.inbox._sqlite_store import ERRORS, ChangePublisher, EventReader, EventWriter
+from veriff_async.inbox._sqlite_erase import remove_remains
+from veriff_async.inbox._sqlite_schema import ERRORS
+from veriff_async.inbox._sqlite_search import parse_page
+from veriff_async.inbox._sqlite_watch import ChangePublisher, EventReader, EventWriter
 from veriff_async.models.decision_source import DecisionSource
+from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
+from veriff_async.models.inbox_search import SessionPage
 
 if TYPE_CHECKING:
     import os
@@ -26,8 +43,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from veriff_async.inbox._sqlite_search import PageStart
     from veriff_async.inbox._sqlite_store import SqliteEventStore
+    from veriff_async.models.delivery import Delivery, DeliveryRecord
     from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.inbox_search import InboxStatistics, SessionSearch, SessionSummary
     from veriff_async.models.state import RecordResult, SessionState
 
 __all__ = ("SqliteInbox",)
@@ -38,6 +58,11 @@ _WATCH: Final = 0.01
 
 _WRITER: Final = 0
 _READER: Final = 1
+
+# Sessions that one transaction erases.
+_ERASED_AT_ONCE: Final = 50
+
+_UNREADABLE: Final = DeliveryOutcome(status=DeliveryStatus.DEAD, error="The stored event cannot be read.")
 
 
 class SqliteInbox:
@@ -117,10 +142,14 @@ class SqliteInbox:
         """Close the file, unless another ``async with`` block uses this inbox."""
         await self._group.leave()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Record an event; see `Inbox.record`."""
-        check_record(event, source)
-        return await self._group.run(lambda store: store.insert_event(event, source), worker=_WRITER, writes=True)
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
+        """Record an event; see `DeliveryInbox.record`."""
+        check_record(event, source, deliver)
+        return await self._group.run(
+            lambda store: store.insert_event(event, source, deliver=deliver), worker=_WRITER, writes=True
+        )
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
@@ -147,9 +176,98 @@ class SqliteInbox:
         check_session_id(session_id)
         return await self._group.run(lambda store: store.events(session_id), worker=_READER)
 
+    async def lease(self, limit: int, *, seconds: float) -> Sequence[Delivery[WebhookEvent]]:
+        """Lease events that are due; see `DeliveryInbox.lease`."""
+        check_lease(limit, seconds)
+        # Called about once a second by each process: the lock of the writer is only taken when an event is due.
+        if not await self._group.run(lambda store: store.has_due(), worker=_READER):
+            return []
+        rows = await self._group.run(lambda store: store.lease(limit, seconds), worker=_WRITER, writes=True)
+        # Decoded by the reader, so that other processes can write in the meantime.
+        found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+        if unreadable:
+            # They would come back with each lease, and keep the later events of their sessions waiting.
+            await self._group.run(lambda store: store.settle(unreadable, _UNREADABLE), worker=_WRITER, writes=True)
+        return found
+
+    async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
+        """Let leases end later; see `DeliveryInbox.extend_leases`."""
+        leases = [delivery.lease for delivery in check_extension(deliveries, seconds)]
+        return await self._group.run(lambda store: store.extend_leases(leases, seconds), worker=_WRITER, writes=True)
+
+    async def settle(self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome) -> bool:
+        """Store the outcome of an attempt; see `DeliveryInbox.settle`."""
+        check_settlement(delivery, outcome)
+        leases = [delivery.lease]
+        return await self._group.run(lambda store: store.settle(leases, outcome), worker=_WRITER, writes=True)
+
+    async def get_deliveries(
+        self, *, session_id: str | None = None, status: DeliveryStatus | None = None, limit: int = 100
+    ) -> Sequence[DeliveryRecord]:
+        """Return how far the handlers are; see `DeliveryInbox.get_deliveries`."""
+        check_delivery_query(session_id, status, limit)
+        return await self._group.run(lambda store: store.delivery_records(session_id, status, limit), worker=_READER)
+
+    async def requeue(self, session_id: str | None, dedup_key: str) -> bool:
+        """Queue a stored event again; see `DeliveryInbox.requeue`."""
+        check_requeue(session_id, dedup_key)
+        return await self._group.run(lambda store: store.requeue(session_id, dedup_key), worker=_WRITER, writes=True)
+
+    async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
+        """Find sessions; see `SearchableInbox.find_sessions`.
+
+        The first search for a value in a file of an earlier version adds the values of its events to the index, which
+        takes about a minute for a million events. Records and other readers continue in the meantime.
+        """
+        check_search(search, limit, page)
+        start = parse_page(page)
+        if search.vendor_data is not None or search.end_user_id is not None:
+            is_complete = await self._group.run(lambda store: store.can_search_values(), worker=_READER)
+            while not is_complete:
+                is_complete = await self._group.run(
+                    lambda store: store.index_earlier_events(), worker=_WRITER, writes=True
+                )
+        found: list[SessionSummary] = []
+        while True:
+            look = partial(_find_sessions, search=search, limit=limit - len(found), start=start)
+            sessions, start = await self._group.run(look, worker=_READER)
+            found += sessions
+            if start is None or len(found) == limit:
+                return SessionPage(sessions=tuple(found), next_page=None if start is None else str(start))
+
+    async def statistics(self) -> InboxStatistics:
+        """Count what is stored and what waits; see `SearchableInbox.statistics`."""
+        return await self._group.run(lambda store: store.statistics(), worker=_READER)
+
+    async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
+        """Delete everything about sessions; see `ErasableInbox.erase`.
+
+        It reads the whole file, about a second for each gigabyte, while others continue to read and write.
+        """
+        ids = check_erasure(session_ids, refuse_for)
+        found = 0
+        for start in range(0, len(ids), _ERASED_AT_ONCE):
+            part = ids[start : start + _ERASED_AT_ONCE]
+            found += await self._group.run(
+                partial(_erase, ids=part, refuse_for=refuse_for), worker=_WRITER, writes=True
+            )
+        if ids:
+            await self._group.run_in_thread(remove_remains)
+        return found
+
     async def aclose(self) -> None:
         """Finish the records that were begun, and close the file.
 
         A second call does nothing. ``async with`` opens the file again.
         """
         await self._group.aclose()
+
+
+def _find_sessions(
+    store: SqliteEventStore, *, search: SessionSearch, limit: int, start: PageStart | None
+) -> tuple[list[SessionSummary], PageStart | None]:
+    return store.find_sessions(search, limit, start)
+
+
+def _erase(store: SqliteEventStore, *, ids: Sequence[str], refuse_for: float) -> int:
+    return store.erase(ids, refuse_for)

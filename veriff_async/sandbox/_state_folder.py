@@ -80,13 +80,7 @@ _SCHEMA: Final = Schema(
     owner="state",
     application_id=0x76_73_62_78,  # "vsbx"
     version=1,
-    script="""
-        BEGIN;
-        CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, json BLOB NOT NULL, UNIQUE (kind, id));
-        PRAGMA application_id = 1987273336;
-        PRAGMA user_version = 1;
-        COMMIT;
-    """,
+    script="CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, json BLOB NOT NULL, UNIQUE (kind, id));\n",
 )
 
 

@@ -1,0 +1,179 @@
+"""The tables of an inbox in SQLite, and how texts are stored in them.
+
+A session is a row with its state; its events are rows of another table. Each event has a number, and a session has the
+number of the event that changed its state last, so "the sessions that changed after number N" is one query. Numbers are
+taken inside write transactions, of which SQLite allows one at a time in all processes. So a reader that sees a number
+sees every lower one too, and subscribers miss nothing.
+
+Version 4 added deliveries, the keys by which sessions of a person are found, and erased sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from veriff_async._protocol.session_state import load_state
+from veriff_async._protocol.webhook import load_event
+from veriff_async._storage.sqlite_file import Schema
+from veriff_async._storage.sqlite_worker import StoreErrors
+from veriff_async.errors import DecodeError, InboxError
+
+if TYPE_CHECKING:
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import SessionState
+
+__all__ = (
+    "BUSY_TIMEOUT",
+    "ERRORS",
+    "LOG",
+    "SCHEMA",
+    "decode",
+    "decode_optional",
+    "encode",
+    "load_stored_event",
+    "load_stored_state",
+)
+
+LOG: Final = logging.getLogger("veriff_async.inbox")
+
+BUSY_TIMEOUT: Final = 3.0
+"""Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
+
+SCHEMA: Final = Schema(
+    owner="inbox",
+    application_id=0,
+    version=4,
+    upgrade="""
+ALTER TABLE session ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN status TEXT;
+ALTER TABLE session ADD COLUMN keys BLOB;
+ALTER TABLE event ADD COLUMN recorded REAL;
+ALTER TABLE event ADD COLUMN ignored TEXT;
+DROP INDEX IF EXISTS session_touched;
+CREATE TABLE unindexed ( -- events of earlier versions whose values are not in `search` yet
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    next INTEGER NOT NULL,
+    last INTEGER NOT NULL
+);
+INSERT INTO unindexed (id, next, last) SELECT 1, min(number), max(number) FROM event HAVING count(*) > 0;
+""",
+    script="""
+CREATE TABLE IF NOT EXISTS session (
+    id BLOB NOT NULL UNIQUE, -- as UTF-8; empty for events of no session
+    state BLOB, -- NULL before the first event with a state
+    changed INTEGER NOT NULL, -- number of the event that changed the state last
+    events INTEGER NOT NULL,
+    touched REAL NOT NULL,
+    queued INTEGER NOT NULL DEFAULT 0, -- its deliveries with a stage of 0, 1 or 2
+    status TEXT, -- that of the state; also NULL if an earlier version wrote the state
+    keys BLOB -- its keys in `search`, one after the other
+);
+CREATE INDEX IF NOT EXISTS session_changed ON session (changed);
+CREATE INDEX IF NOT EXISTS session_age ON session ((queued > 0), touched);
+CREATE TABLE IF NOT EXISTS event (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that subscribers miss nothing
+    session BLOB NOT NULL,
+    key BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,
+    recorded REAL, -- NULL if an earlier version wrote it
+    ignored TEXT,
+    UNIQUE (session, key)
+);
+CREATE INDEX IF NOT EXISTS event_order ON event (session, number);
+CREATE TABLE IF NOT EXISTS delivery (
+    number INTEGER PRIMARY KEY, -- that of the event
+    session BLOB NOT NULL,
+    position INTEGER NOT NULL, -- order of queueing
+    stage INTEGER NOT NULL, -- see veriff_async/inbox/_sqlite_deliveries.py
+    due REAL NOT NULL,
+    earliest REAL NOT NULL, -- a clock that shows less was set back, so that the delivery is due
+    attempts INTEGER NOT NULL DEFAULT 0,
+    lease TEXT,
+    handled_by TEXT, -- names as a JSON array
+    error TEXT
+);
+CREATE INDEX IF NOT EXISTS delivery_queue ON delivery (session, position) WHERE stage <= 2;
+CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (position) WHERE stage = 0;
+CREATE INDEX IF NOT EXISTS delivery_due ON delivery (due) WHERE stage = 1;
+CREATE INDEX IF NOT EXISTS delivery_earliest ON delivery (earliest) WHERE stage = 1;
+CREATE INDEX IF NOT EXISTS delivery_dead ON delivery (session, number) WHERE stage = 4;
+CREATE TABLE IF NOT EXISTS search (
+    key BLOB NOT NULL, -- see veriff_async/_protocol/search_keys.py
+    session BLOB NOT NULL,
+    PRIMARY KEY (key, session)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erased (
+    key BLOB PRIMARY KEY,
+    until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS erased_until ON erased (until);
+CREATE TABLE IF NOT EXISTS clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    trusted REAL NOT NULL, -- see veriff_async/_protocol/inbox_clock.py
+    suspect REAL
+);
+CREATE TABLE IF NOT EXISTS submission (
+    session BLOB PRIMARY KEY, -- a session with a row of its own
+    text BLOB NOT NULL
+) WITHOUT ROWID;
+""",
+)
+
+ERRORS: Final = StoreErrors(
+    owner="inbox",
+    error=InboxError,
+    reopen="open it again with `async with`, or make another one",
+    after_loss="find out what does that, and try again",
+    after_failure="try again, a new thread is started",
+    log=LOG,
+)
+
+
+def encode(text: str) -> bytes:
+    """Return a text for storing."""
+    # JSON can hold half a surrogate pair, SQLite's texts cannot.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode(stored: bytes) -> str:
+    """Return a stored text."""
+    return stored.decode("utf-8", "surrogatepass")
+
+
+def decode_optional(stored: object) -> str | None:
+    """Return a stored text, or ``None`` for a value of another kind."""
+    return decode(stored) if isinstance(stored, bytes) else None
+
+
+def load_stored_state(text: object) -> SessionState:
+    """Return a stored state.
+
+    Raises:
+        InboxError: It cannot be read.
+    """
+    # SQLite lets other programs put any kind of value into a column.
+    with suppress(DecodeError):
+        if isinstance(text, bytes):
+            return load_state(text)
+    raise _unreadable()
+
+
+def load_stored_event(kind: object, body: object) -> WebhookEvent:
+    """Return a stored event.
+
+    Raises:
+        InboxError: It cannot be read.
+    """
+    with suppress(DecodeError):
+        if isinstance(kind, str) and isinstance(body, bytes):
+            return load_event(kind, body)
+    raise _unreadable()
+
+
+def _unreadable() -> InboxError:
+    return InboxError(
+        "A stored session or event cannot be read: check whether another program has written to the inbox's file."
+    )

@@ -1,0 +1,224 @@
+"""Searches in an inbox in SQLite.
+
+The table ``search`` has a row for each session and each value by which it can be found. A session's row lists its keys,
+so that they are written once and deleted with the session. The keys of events that an earlier version has stored are
+added by the first search for a value, in small transactions.
+
+All other searches walk the index by age. Each query looks at some sessions only, because other readers of this process
+wait for it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from veriff_async._protocol.search_keys import event_search_keys, search_key
+from veriff_async.errors import InboxError, InvalidArgumentError
+from veriff_async.inbox._sqlite_schema import decode, encode, load_stored_event, load_stored_state
+from veriff_async.models.delivery import DeliveryStatus
+from veriff_async.models.enums import Status
+from veriff_async.models.inbox_search import SessionSummary
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.inbox_search import SessionSearch
+
+__all__ = ("PageStart", "SearchTable", "parse_page")
+
+# Sessions that one query looks at; about 5 milliseconds. Some builds of SQLite take 999 parameters at most.
+_MOST_EXAMINED: Final = 500
+
+# Events of an earlier version whose keys one transaction adds; about 20 milliseconds.
+_MOST_INDEXED: Final = 200
+
+_DELIVERED: Final = {
+    DeliveryStatus.QUEUED: "stage <= 2 AND lease IS NULL",
+    DeliveryStatus.LEASED: "stage <= 2 AND lease IS NOT NULL",
+    DeliveryStatus.HANDLED: "stage = 3",
+    DeliveryStatus.DEAD: "stage = 4",
+}
+
+
+@frozen
+class PageStart:
+    """Where a page of sessions begins: after the session with this time and row."""
+
+    touched: float
+    row: int
+
+    def __str__(self) -> str:
+        """Return it as the text of `SessionPage.next_page`."""
+        return f"{self.touched.hex()},{self.row}"
+
+
+class SearchTable:
+    """The keys of values, through the connection of a store."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Take the connection."""
+        self._db = db
+
+    def add(self, session: bytes, event: WebhookEvent, keys: bytes | None) -> bytes | None:
+        """Add the keys of an event, and return all keys of its session, or ``None`` if there is none.
+
+        Args:
+            session: The session.
+            event: The event.
+            keys: The keys that the session has.
+        """
+        for _, key in event_search_keys(event):
+            known = keys or b""
+            if key in {known[start : start + len(key)] for start in range(0, len(known), len(key))}:
+                continue
+            self._db.execute("INSERT OR IGNORE INTO search (key, session) VALUES (?, ?)", (key, session))
+            keys = known + key
+        return keys
+
+    def is_complete(self) -> bool:
+        """Return whether the events of earlier versions are in the table."""
+        return self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'unindexed'").fetchone() is None
+
+    def index_earlier_events(self) -> bool:
+        """Add the keys of some events of an earlier version, and return whether none is left."""
+        if self.is_complete():
+            return True
+        row = self._db.execute("SELECT next, last FROM unindexed").fetchone()
+        start, last = (0, -1) if row is None else row
+        query = "SELECT number, session, kind, body FROM event WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
+        rows = self._db.execute(query, (start, last, _MOST_INDEXED)).fetchall()
+        for _, session, kind, body in rows:
+            with suppress(InboxError):  # an event that cannot be read has no values
+                event = load_stored_event(kind, body)
+                before = self._db.execute("SELECT keys FROM session WHERE id = ?", (session,)).fetchone()
+                if before is not None and (keys := self.add(session, event, before[0])) != before[0]:
+                    self._db.execute("UPDATE session SET keys = ? WHERE id = ?", (keys, session))
+        if len(rows) < _MOST_INDEXED:
+            self._db.execute("DROP TABLE unindexed")
+            return True
+        self._db.execute("UPDATE unindexed SET next = ?", (rows[-1][0] + 1,))
+        return False
+
+    def find(
+        self, search: SessionSearch, limit: int, start: PageStart | None, *, oldest: float
+    ) -> tuple[list[SessionSummary], PageStart | None]:
+        """Find sessions among the next ones, and return them and where to continue.
+
+        Args:
+            search: Which sessions.
+            limit: How many to find.
+            start: Where the search begins.
+            oldest: The time after which a session must have been touched, unless handlers wait for its events.
+        """
+        conditions, values = _conditions(search)
+        candidates, count = self._candidates(search, start, oldest)
+        if not candidates:
+            return [], None
+        marks = ",".join("?" * len(candidates))
+        query = (
+            "SELECT rowid, touched, id, events, queued, status, CASE WHEN status IS NULL THEN state END,"
+            " (SELECT count(*) FROM delivery WHERE delivery.session = session.id AND stage = 4)"
+            f" FROM session WHERE rowid IN ({marks}) AND events > 0 {conditions}"
+            " ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts and marks
+        )
+        found: list[SessionSummary] = []
+        for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*candidates, *values)):
+            status = _load_status(name, state)
+            if search.status is not None and status != search.status:
+                continue
+            found.append(
+                SessionSummary(
+                    session_id=decode(session) or None,
+                    status=status,
+                    events=events,
+                    queued=queued,
+                    dead=dead,
+                    recorded_at=touched,
+                )
+            )
+            if len(found) == limit:
+                return found, PageStart(touched, row)
+        last = candidates[-1]
+        touched = self._db.execute("SELECT touched FROM session WHERE rowid = ?", (last,)).fetchone()[0]
+        return found, PageStart(touched, last) if count == _MOST_EXAMINED else None
+
+    def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> tuple[list[int], int]:
+        """Return the rows of sessions to look at, the latest first."""
+        conditions: list[str] = []
+        values: list[object] = []
+        for field in ("vendor_data", "end_user_id"):
+            value = getattr(search, field)
+            if value is not None:
+                conditions.append("id IN (SELECT session FROM search WHERE key = ?)")
+                values.append(search_key(field, value))
+        if search.session_id is not None:
+            conditions.append("id = ?")
+            values.append(encode(search.session_id))
+        for text, time in (("touched >= ?", search.since), ("touched < ?", search.until)):
+            if time is not None:
+                conditions.append(text)
+                values.append(time)
+        if start is not None:
+            conditions.append("(touched < ? OR touched = ? AND rowid < ?)")
+            values += (start.touched, start.touched, start.row)
+            conditions.append("touched <= ?")  # the part of the condition above that an index can use
+            values.append(start.touched)
+        rows: list[tuple[float, int]] = []
+        for is_pending in (0, 1):
+            age = "" if is_pending else "AND touched > ?"
+            query = (
+                f"SELECT touched, rowid FROM session WHERE (queued > 0) = {is_pending}"  # noqa: S608  fixed texts
+                f" {''.join(f' AND {condition}' for condition in conditions)} {age}"
+                " ORDER BY touched DESC, rowid DESC LIMIT ?"
+            )
+            rows += self._db.execute(query, (*values, *(() if is_pending else (oldest,)), _MOST_EXAMINED))
+        rows = sorted(rows, reverse=True)[:_MOST_EXAMINED]
+        return [row for _, row in rows], len(rows)
+
+
+def parse_page(page: str | None) -> PageStart | None:
+    """Return where a page begins.
+
+    Raises:
+        InvalidArgumentError: It is not the `SessionPage.next_page` of this kind of inbox.
+    """
+    if page is None:
+        return None
+    touched, _, row = page.partition(",")
+    with suppress(ValueError, OverflowError):
+        return PageStart(float.fromhex(touched), int(row))
+    msg = "page is not the next_page of an earlier part: pass what find_sessions returned."
+    raise InvalidArgumentError(msg)
+
+
+def _conditions(search: SessionSearch) -> tuple[str, list[object]]:
+    """Return the conditions for which the rows of sessions, or those of deliveries, are read."""
+    conditions: list[str] = []
+    values: list[object] = []
+    if search.status is not None:
+        conditions.append("AND (status = ? OR status IS NULL)")
+        values.append(search.status.value)
+    if search.delivery is not None:
+        which = _DELIVERED[search.delivery]
+        if search.delivery is DeliveryStatus.HANDLED:
+            table = "event JOIN delivery USING (number) WHERE event.session = session.id"
+        else:
+            table = "delivery WHERE delivery.session = session.id"
+        conditions.append(f"AND EXISTS (SELECT 1 FROM {table} AND {which})")  # noqa: S608  fixed texts
+    return " ".join(conditions), values
+
+
+def _load_status(name: object, state: object) -> Status | None:
+    """Return the status of a session; an earlier version has stored it in the state only."""
+    if isinstance(name, str):
+        with suppress(ValueError):
+            return Status(name)
+    if state is None:
+        return None
+    with suppress(InboxError):
+        return load_stored_state(state).status
+    return None

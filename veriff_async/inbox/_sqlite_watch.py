@@ -1,0 +1,206 @@
+"""The two connections of an inbox in SQLite: one writes, one reads and looks for commits of other processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, ERRORS
+from veriff_async.inbox._sqlite_store import SqliteEventStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from veriff_async.config import Retention
+    from veriff_async.inbox._pubsub import Broadcaster
+
+__all__ = ("ChangePublisher", "EventReader", "EventWriter")
+
+# Seconds after which the write-ahead log is emptied of deleted content again, while further jobs wait.
+_PURGE_INTERVAL: Final = 1.0
+
+# Seconds between two portions that an idle writer deletes; other processes write in between.
+_RETENTION_PAUSE: Final = 0.02
+
+# How long emptying the log waits for readers; it is tried again later.
+_PURGE_BUSY_MILLISECONDS: Final = 100
+
+# Looks without a change after which the reader looks half as often, until something changes.
+_IDLE_LOOKS: Final = 100
+
+
+class ChangePublisher:
+    """Publishes the sessions whose states changed, each change once; shared by the writer and the reader of an inbox.
+
+    The writer reports after its commits, the reader when another connection has committed. Both publish "everything
+    after the last number", so the reader does not have to know which changes the writer has published already.
+    """
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        """Take the subscribers."""
+        self.broadcaster = broadcaster
+        self._lock = Lock()
+        self._last_number: int | None = None
+
+    def start(self, store: SqliteEventStore) -> None:
+        """Start with later changes; the first subscriber reads all states after this, earlier changes included."""
+        with self._lock:
+            self._last_number = store.last_change()
+
+    def stop(self) -> None:
+        """Publish nothing until the next start: without subscribers, the changes in between are of no use."""
+        with self._lock:
+            self._last_number = None
+
+    def publish(self, store: SqliteEventStore) -> None:
+        """Publish what has changed since the last call, unless the reader has not started the watch yet."""
+        with self._lock:
+            changes = [] if self._last_number is None else store.changes_after(self._last_number)
+            if changes:
+                self._last_number = changes[-1][0]
+                self.broadcaster.publish(session_id for _, session_id in changes)
+
+
+class EventWriter(SqliteEventStore):
+    """The connection that writes."""
+
+    def __init__(
+        self, path: Path, retention: Retention, now: Callable[[], float], *, publisher: ChangePublisher
+    ) -> None:
+        """Open the file, and take who publishes changes."""
+        super().__init__(path, retention, now)
+        self._publisher = publisher
+        self._purged_at = -_PURGE_INTERVAL
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """When to delete more sessions, or to empty the log, if there is something to do."""
+        if self._retention.has_more:
+            return _RETENTION_PAUSE
+        return _PURGE_INTERVAL if self._retention.is_stale else None
+
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction at the time of the clock."""
+        super().begin(writes=writes)
+        self._retention.begin()
+
+    def commit(self) -> None:
+        """Delete what is too old, and commit."""
+        # Inside the transaction, so that retention needs no timer and no lock of its own.
+        self._retention.delete_old()
+        super().commit()
+
+    def after_commit(self, *, is_idle: bool) -> None:
+        """Wake the subscribers, and keep deleted content out of the log."""
+        if self._publisher.broadcaster.count:
+            try:
+                self._publisher.publish(self)
+            except sqlite3.Error as error:  # the events are recorded all the same
+                self._publisher.broadcaster.end(ERRORS.from_exception(error))
+        # While other jobs wait the log is emptied once a second at most, since that takes another wait for the disk.
+        if self._retention.is_stale and (
+            (is_idle and not self._retention.has_more) or time.monotonic() - self._purged_at >= _PURGE_INTERVAL
+        ):
+            self._empty_log()
+
+    def on_idle(self) -> None:
+        """Delete more of what is too old, or empty the log."""
+        if not self._retention.has_more:
+            self._empty_log()
+            return
+        try:
+            self.begin(writes=True)
+            self.commit()
+        except sqlite3.Error:  # another process writes, or the disk is full: the next record fails too, or tries again
+            self.rollback()
+            self._retention.has_more = False
+        else:
+            self.after_commit(is_idle=True)
+
+    def close(self) -> None:
+        """Empty the log, and close the file."""
+        if self._retention.is_stale:
+            self._empty_log()
+        super().close()
+
+    def _empty_log(self) -> None:
+        """Empty the write-ahead log, which has the pages as they were before something was deleted."""
+        with suppress(sqlite3.Error):
+            self._db.execute(f"PRAGMA busy_timeout = {_PURGE_BUSY_MILLISECONDS}")
+            try:
+                checkpoint = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._retention.is_stale = bool(checkpoint[0])
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+        self._purged_at = time.monotonic()
+
+
+class EventReader(SqliteEventStore):
+    """The connection that reads, and that looks for commits of other processes while there are subscribers."""
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention,
+        now: Callable[[], float],
+        *,
+        publisher: ChangePublisher,
+        watch: float,
+    ) -> None:
+        """Open the file, and take who publishes changes and the seconds between two looks."""
+        super().__init__(path, retention, now)
+        self._publisher = publisher
+        self._watch = watch
+        self._data_version: int | None = None
+        self._idle_looks = 0
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """When to look again, if anyone subscribes."""
+        if not self._publisher.broadcaster.count:
+            return None
+        return self._watch if self._idle_looks < _IDLE_LOOKS else 2 * self._watch
+
+    def begin(self, *, writes: bool) -> None:  # noqa: ARG002  it never writes
+        """Look for changes, without a transaction: each query has a snapshot of its own.
+
+        A new subscriber relies on the watch as soon as its (empty) job is done, so the look comes before that job.
+        """
+        self.check_file()
+        self._look()
+
+    def commit(self) -> None:
+        """Do nothing: `begin` has not begun a transaction."""
+
+    def rollback(self) -> None:
+        """Do nothing: `begin` has not begun a transaction."""
+
+    def on_idle(self) -> None:
+        """Look for changes."""
+        self._idle_looks += 1
+        self.check_file()
+        self._look()
+
+    def _look(self) -> None:
+        if not self._publisher.broadcaster.count:
+            self._data_version = None
+            self._publisher.stop()
+            return
+        try:
+            # It is another number after each commit of another connection, in any process, and cheap to ask for.
+            version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return
+            if self._data_version is None:
+                self._publisher.start(self)
+            else:
+                self._publisher.publish(self)
+            self._data_version = version
+            self._idle_looks = 0
+        except Exception as error:  # noqa: BLE001  others may have written anything into the file
+            self._data_version = None
+            self._publisher.broadcaster.end(ERRORS.from_exception(error))
