@@ -24,7 +24,7 @@ from veriff_async._protocol.arguments import check_path, type_name
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = (
     "Database",
@@ -241,7 +241,7 @@ def close_database(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def open_descriptor(path: Path) -> Iterator[int]:
+def open_descriptor(path: Path) -> Generator[int]:
     """Give a descriptor for a file to which this process has a connection, for reading and writing.
 
     Closing any descriptor of a file gives SQLite's locks back, except on Windows. So it stays open for later calls, and

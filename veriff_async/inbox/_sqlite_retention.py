@@ -7,11 +7,11 @@ of the index by age, so that a search for old sessions does not pass through the
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._logging import log_fields
 from veriff_async._protocol.inbox_clock import InboxClock
-from veriff_async.inbox._sqlite_schema import LOG
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from veriff_async.config import Retention
 
 __all__ = ("SessionRetention",)
+
+_LOG: Final = logging.getLogger("veriff_async.inbox")
 
 # Sessions that a transaction deletes beyond those that it has added. One takes about a tenth of a millisecond.
 _PORTION: Final = 50
@@ -160,7 +162,7 @@ class SessionRetention:
         if ahead > 0 and not self._db.execute(query, (oldest,)).fetchone():
             return
         self._has_warned = True
-        LOG.warning(
+        _LOG.warning(
             "The clock of this process is %.0f days %s the last record in the inbox: it deletes no session until it "
             "has advanced by a day; check the clock, unless nothing was recorded for so long.",
             abs(ahead) / _DAY,

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = (
     "BUSY_TIMEOUT",
     "ERRORS",
-    "LOG",
     "SCHEMA",
     "decode",
     "decode_optional",
@@ -35,8 +34,6 @@ __all__ = (
     "load_stored_event",
     "load_stored_state",
 )
-
-LOG: Final = logging.getLogger("veriff_async.inbox")
 
 BUSY_TIMEOUT: Final = 3.0
 """Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
@@ -128,7 +125,7 @@ ERRORS: Final = StoreErrors(
     reopen="open it again with `async with`, or make another one",
     after_loss="find out what does that, and try again",
     after_failure="try again, a new thread is started",
-    log=LOG,
+    log=logging.getLogger("veriff_async.inbox"),
 )
 
 

@@ -119,12 +119,12 @@ class SearchTable:
         if not candidates:
             return [], None
         marks = ",".join("?" * len(candidates))
-        query = (
-            "SELECT rowid, touched, id, events, queued, status, CASE WHEN status IS NULL THEN state END,"
+        columns = (
+            "rowid, touched, id, events, queued, status, CASE WHEN status IS NULL THEN state END,"
             " (SELECT count(*) FROM delivery WHERE delivery.session = session.id AND stage = 4)"
-            f" FROM session WHERE rowid IN ({marks}) AND events > 0 {conditions}"
-            " ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts and marks
         )
+        which = f"rowid IN ({marks}) AND events > 0 {conditions}"
+        query = f"SELECT {columns} FROM session WHERE {which} ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts
         found: list[SessionSummary] = []
         for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*candidates, *values)):
             status = _load_status(name, state)

@@ -365,14 +365,17 @@ class DeliveryContract(ContractCase):
             await inbox.record(event, deliver=True)
             await _cancel(asyncio.create_task(inbox.lease(1, seconds=LEASE)), iterations)
             store.time += LEASE + 1
-            delivery = await lease_one(inbox)
+            found = await inbox.lease(1, seconds=LEASE)
+            if not found:  # a store may finish the cancelled call later, in a thread for example
+                store.time += LEASE + 1
+            delivery = found[0] if found else await lease_one(inbox)
             check_equal(
                 (delivery.event, delivery.attempt in {1, 2}), (event, True), "the attempt after a cancelled one"
             )
             await _cancel(asyncio.create_task(inbox.settle(delivery, HANDLED)), iterations)
-            status = (await find_record(inbox, event)).status
-            if status is not DeliveryStatus.HANDLED:
-                check_equal((status, await inbox.settle(delivery, HANDLED)), (DeliveryStatus.LEASED, True), "a lease")
+            if not await inbox.settle(delivery, HANDLED):
+                status = (await find_record(inbox, event)).status
+                check_equal(status, DeliveryStatus.HANDLED, "the status after a cancelled call")
         store.time += LEASE + 1
         check_equal(await lease_keys(inbox), [], "events that are due in the end")
 
