@@ -52,6 +52,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "DecodeError": (errors.VeriffError,),
     "InboxError": (errors.VeriffError,),
     "LeaseLostError": (errors.InboxError,),
+    "ErasureError": (errors.VeriffError,),
     "BatchError": (errors.VeriffError,),
     "JobChangedError": (errors.BatchError,),
     "JobFailedError": (errors.BatchError,),

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         ConnectTimeoutError as ConnectTimeoutError,
         DecisionTimeoutError as DecisionTimeoutError,
         DecodeError as DecodeError,
+        ErasureError as ErasureError,
         InboxError as InboxError,
         InvalidArgumentError as InvalidArgumentError,
         JobChangedError as JobChangedError,
@@ -213,8 +214,8 @@ else:
             "credentials": "Credentials",
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
-                "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
-                "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError "
+                "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError ErasureError "
+                "InboxError InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError "
                 "MediaChangedError MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError "
                 "MediaSourceError MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError "
                 "PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError "

@@ -28,6 +28,7 @@ The class shows what the caller can do; numbers and texts are attributes::
     │   ├─ SignatureError                   └─ WebhookPayloadError
     ├─ DecodeError                          from_json: not the JSON of the model
     ├─ InboxError ── LeaseLostError         another attempt handles the event
+    ├─ ErasureError                         a queue of erasures, or files to erase: try again
     ├─ BatchError                           a job or its journal
     │   ├─ JobChangedError                  pass the old input, or a new id
     │   ├─ JobFailedError                   failed in an earlier run: retry_failed=True tries it again
@@ -61,6 +62,7 @@ __all__ = (
     "ConnectTimeoutError",
     "DecisionTimeoutError",
     "DecodeError",
+    "ErasureError",
     "InboxError",
     "InvalidArgumentError",
     "JobChangedError",
@@ -433,6 +435,10 @@ class LeaseLostError(InboxError):
 
     See `veriff_async.inbox.TransactionalInbox`.
     """
+
+
+class ErasureError(VeriffError):
+    """Files or the queue of an erasure cannot be used; every step of an erasure may be repeated."""
 
 
 class BatchError(VeriffError):

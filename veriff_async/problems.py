@@ -98,6 +98,7 @@ CLASSES: Final[dict[type[BaseException], tuple[int, str]]] = {
     errors.WebhookPayloadError: (400, "webhook-refused"),
     errors.InboxError: (503, "service-busy"),
     errors.LeaseLostError: (503, "service-busy"),
+    errors.ErasureError: (500, "internal-error"),
     errors.BatchError: (500, "internal-error"),
     errors.JobChangedError: (409, "request-conflict"),
     errors.JobFailedError: (409, "request-conflict"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from veriff_async.batch._runner import BatchProgress as BatchProgress
     from veriff_async.batch._session_limits import SessionLimits as SessionLimits, SessionUsage as SessionUsage
     from veriff_async.batch.job import Job as Job, JobResult as JobResult
-    from veriff_async.batch.journal import Journal as Journal
+    from veriff_async.batch.journal import ErasableJournal as ErasableJournal, Journal as Journal
     from veriff_async.batch.manifest import (
         InvalidRow as InvalidRow,
         ManifestRow as ManifestRow,
@@ -52,7 +52,7 @@ else:
             "batch._runner": "BatchProgress",
             "batch._session_limits": "SessionLimits SessionUsage",
             "batch.job": "Job JobResult",
-            "batch.journal": "Journal",
+            "batch.journal": "ErasableJournal Journal",
             "batch.manifest": "InvalidRow ManifestRow read_manifest",
             "batch.memory": "MemoryJournal",
             "batch.redis": "RedisJournal",

@@ -94,6 +94,12 @@ class CreationLog:
             self._times.pop((job_id, index), None)
         self._total += after - before
 
+    def rename(self, job_id: str, replacement: str) -> None:
+        """Count the creations of a job under another id."""
+        self._times = {
+            (replacement if job == job_id else job, index): time for (job, index), time in self._times.items()
+        }
+
     def usage(self, limits: SessionLimits, now: float) -> SessionUsage:
         """Return the usage at a time."""
         self._follow_clock(now)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from veriff_async._protocol.arguments import type_name
 from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from veriff_async.batch._records import JobRecord, JobState
     from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 
-__all__ = ("Journal", "check_journal")
+__all__ = ("ErasableJournal", "Journal", "check_journal")
 
 
 class Journal(Protocol):
@@ -81,6 +81,25 @@ class Journal(Protocol):
 
     async def aclose(self) -> None:
         """Release all claims and close the store; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class ErasableJournal(Journal, Protocol):
+    """A journal that can erase the records of persons; the method is optional."""
+
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Delete the records of jobs that have one of these sessions, and return how many there were.
+
+        Neither the store's files nor their free parts hold anything of the records when this returns. Their creations
+        stay counted, without the jobs' ids, so that the limits of `SessionLimits` hold. A job that is passed again
+        afterwards is new, and creates another session: remove it from the input first.
+
+        Raises:
+            JobClaimedError: An active run has claimed one of the jobs; some of the others may be erased.
+            JournalError: Some may not have been erased; call it again.
+            InvalidArgumentError: An argument is of a wrong type.
+        """
         ...
 
 

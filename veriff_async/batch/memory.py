@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from secrets import token_hex
 from typing import TYPE_CHECKING, Self
 
 from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async.batch._session_limits import CreationLog
 from veriff_async.errors import JobClaimedError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Collection, Mapping
     from types import TracebackType
 
     from veriff_async.batch._records import JobRecord, JobState
@@ -116,6 +118,19 @@ class MemoryJournal:
         require_asyncio()
         self._check_open()
         return Counter(record.state for record in self._records.values())
+
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Delete the records of sessions; see `ErasableJournal.erase`."""
+        require_asyncio()
+        self._check_open()
+        wanted = frozenset(check_session_ids(session_ids))
+        jobs = [job_id for job_id, record in self._records.items() if record.session_id in wanted]
+        for job_id in jobs:
+            if job_id in self._claims:
+                raise claimed_error(job_id)
+            del self._records[job_id]
+            self._log.rename(job_id, token_hex(8))
+        return len(jobs)
 
     async def aclose(self) -> None:
         """Release all claims and close the journal; see `Journal.aclose`. Its records are lost."""

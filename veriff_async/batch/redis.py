@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from math import inf
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
+from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
 from veriff_async.batch._records import JobState, dump_record, load_record
@@ -23,7 +25,7 @@ from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Collection, Container, Mapping
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -127,6 +129,25 @@ for index, key in ipairs(KEYS) do
     else lost[#lost + 1] = index end
 end
 return lost
+"""
+
+_IS_CLAIMED: Final = -1
+
+# Nothing is erased while the job is claimed, or if its record has changed since it was read.
+_ERASE: Final = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return -1 end
+if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+for index = 5, #KEYS do redis.call('ZREM', KEYS[index], ARGV[1]) end
+for number = 1, tonumber(ARGV[4]) do
+    local time = redis.call('ZSCORE', KEYS[4], number .. ':' .. ARGV[1])
+    if time then
+        redis.call('ZREM', KEYS[4], number .. ':' .. ARGV[1])
+        redis.call('ZADD', KEYS[4], time, number .. ':' .. ARGV[3])
+    end
+end
+return 1
 """
 
 # Only with our own token: after a lease has run out, the job may be claimed by another process.
@@ -281,6 +302,17 @@ class RedisJournal:
         client = self._get_client()
         return await self._server.execute(client, self._count(client))
 
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Delete the records of sessions; see `ErasableJournal.erase`.
+
+        The server's files lose them when the server rewrites them (``BGREWRITEAOF``, ``BGSAVE``).
+        """
+        wanted, erased = frozenset(check_session_ids(session_ids)), 0
+        async for record in self.iter_records():
+            if record.session_id in wanted:
+                erased += await self._erase(self._get_client(), record, wanted)
+        return erased
+
     async def aclose(self) -> None:
         """Release all claims and close the connections; see `Journal.aclose`."""
         require_asyncio()
@@ -313,6 +345,28 @@ class RedisJournal:
         except JournalError:
             await self._release(client, {job_id: claim})
             raise
+
+    async def _erase(self, client: Redis, record: JobRecord | None, wanted: Container[str | None]) -> bool:
+        """Delete a record, unless it has changed and has another session now."""
+        while record is not None and record.session_id in wanted:
+            erased = await self._leases.finish(
+                self._server.execute(client, self._erase_unchanged(client, record.job_id, wanted))
+            )
+            if erased:
+                return True
+            record = await self.read(record.job_id)
+        return False
+
+    async def _erase_unchanged(self, client: Redis, job_id: str, wanted: Container[str | None]) -> bool:
+        """Delete the record of a job that is free, if it is the one that was read."""
+        text = cast("bytes | None", await client.hget(self._records, job_id))
+        if text is None or (record := load_record(text)).session_id not in wanted:
+            return False
+        keys = (self._key(job_id), self._records, self._order, self._creations, *self._states.values())
+        answer = await _eval(client, _ERASE, keys, (job_id, text, token_hex(8), record.creations))
+        if answer == _IS_CLAIMED:
+            raise claimed_error(job_id)
+        return bool(answer)
 
     async def _renew(self, claims: Mapping[str, Claim]) -> list[str]:
         client = self._get_client()

@@ -14,11 +14,14 @@ import logging
 import sqlite3
 import time
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.inbox_arguments import check_session_ids
+from veriff_async._protocol.json.decode import dump
 from veriff_async._storage.sqlite_file import Database, FileGuard, Schema, close_database, connect, database_path
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
 from veriff_async.batch._records import JobState, dump_record, load_record
@@ -28,7 +31,7 @@ from veriff_async.errors import DecodeError, JournalError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Container, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -199,6 +202,16 @@ class SqliteJournal:
         """Count jobs by state; see `Journal.count_by_state`."""
         return await self._group.run(lambda file: file.count_by_state())
 
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Delete the records of sessions; see `ErasableJournal.erase`. It holds the file as a claim does.
+
+        Raises:
+            JobClaimedError: This process has claimed one of the jobs.
+            JournalError: Another run uses the file, or another process reads it for long.
+        """
+        wanted = check_session_ids(session_ids)
+        return await self._group.run(lambda file: file.erase(wanted, self._claims))
+
     async def aclose(self) -> None:
         """Finish the writes that were begun, and close the file for good; a second call does nothing."""
         self._claims.clear()
@@ -248,12 +261,47 @@ class _JournalFile(Database):
         Raises:
             JournalError: Another process holds it, or the record cannot be read.
         """
+        self._hold()
+        return self.get(job_id)
+
+    def erase(self, session_ids: Sequence[str], claims: Container[str]) -> int:
+        """Delete the records of sessions, and empty the write-ahead log, which has them too.
+
+        Raises:
+            JournalError: Another process holds the file, or reads it for longer than the limit.
+            JobClaimedError: One of the jobs is claimed.
+        """
+        self._hold()
+        self._write_rows()
+        jobs = dict.fromkeys(job_id for session_id in session_ids for job_id in self._find_jobs(session_id))
+        for job_id in jobs:
+            if job_id in claims:
+                raise claimed_error(job_id)
+        if jobs:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("DELETE FROM job WHERE id = ?", [(job_id,) for job_id in jobs])
+            self._db.executemany("UPDATE creation SET job = ? WHERE job = ?", [(token_hex(8), job) for job in jobs])
+            self._db.execute("COMMIT")
+            self._log = None
+        # Also without such a job: an earlier call may have been killed before this.
+        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            msg = "The journal's log still has erased records, since another process reads it: end that, and try again."
+            raise JournalError(msg)
+        return len(jobs)
+
+    def _find_jobs(self, session_id: str) -> list[str]:
+        """Return the jobs of a session. The search in bytes excludes nearly all records without decoding them."""
+        text = dump(session_id)
+        rows = self._db.execute("SELECT id, record FROM job WHERE instr(record, ?)", (text,)).fetchall()
+        return [job_id for job_id, record in rows if _load(record).session_id == session_id]
+
+    def _hold(self) -> None:
+        """Hold the file for this process."""
         if self._lock is None:
             lock_path = self._path.with_name(f"{self._path.name}-run")
             self._lock = _lock(lock_path)
             self._guards.append(FileGuard(lock_path, has_log=False))
             self._log = None  # another process may have written since
-        return self.get(job_id)
 
     def put(self, row: _Row, before: int, after: int) -> None:
         """Insert or replace a record with the next commit: its job, its state, its JSON, and its creations."""

@@ -26,6 +26,7 @@ from veriff_async.testing._journal_cases import (
     rule,
     write_record,
 )
+from veriff_async.testing._journal_erasure_rules import JournalErasureContract
 
 if TYPE_CHECKING:
     from veriff_async.batch.journal import Journal
@@ -38,7 +39,7 @@ _MANY: Final = 260
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE job;--', "a:b:*?[c]{d}%_\\", "number", "order", "n" * 1_000)
 
 
-class JournalContract:
+class JournalContract(JournalErasureContract):
     """The rules of `veriff_async.batch.Journal`, one test each, for journals that you write.
 
     Create a subclass in a module of your tests, with a method `make` that returns your journal. The tests are

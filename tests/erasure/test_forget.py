@@ -1,0 +1,376 @@
+"""Erasure of sessions at Veriff and in stores: steps, quota, crashes, problems, and receipts without personal data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from veriff_async import (
+    ErasureError,
+    InboxError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    VeriffClient,
+)
+from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
+from veriff_async.erasure import ErasureQueue, ResultsFile, SessionFiles, VeriffErasure, forget, resume_erasures
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+CANARY: Final = "Zyxwvut"
+HOUR: Final = 3601.0
+
+
+class Store:
+    """A store of the user: it remembers what it was asked to erase, and fails as often as it was given errors."""
+
+    def __init__(self, *errors: Exception) -> None:
+        """Take the errors to raise first."""
+        self.erased: list[tuple[str, ...]] = []
+        self.errors = list(errors)
+
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Raise the next error, or remember the call."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.erased.append(tuple(session_ids))
+        return len(session_ids)
+
+
+class Veriff:
+    """A sandbox with its client and a queue, which share a clock."""
+
+    def __init__(self, sandbox: Sandbox, clock: VirtualClock, client: VeriffClient, path: Path) -> None:
+        """Take the path of the queue."""
+        self.sandbox, self.clock, self.client, self.path = sandbox, clock, client, path
+
+    def queue(self) -> ErasureQueue:
+        """Return another handle on the queue."""
+        return ErasureQueue(self.path, now=lambda: self.clock.now().timestamp())
+
+    async def sessions(self, count: int) -> list[str]:
+        """Create sessions."""
+        return [(await self.client.create_session(vendor_data=CANARY)).id for _ in range(count)]
+
+    def deleted(self) -> int:
+        """Return how many sessions Veriff has deleted."""
+        return sum(session.deleted for session in self.sandbox.sessions)
+
+
+@asynccontextmanager
+async def open_veriff(path: Path, *, allow_deletion: bool = True) -> AsyncIterator[Veriff]:
+    """Run a sandbox."""
+    clock, options = VirtualClock(), SandboxOptions(allow_deletion=allow_deletion)
+    async with Sandbox(clock=clock, options=options) as sandbox, VeriffClient.from_env(sandbox.environ) as client:
+        yield Veriff(sandbox, clock, client, path)
+
+
+@pytest.fixture
+async def veriff(tmp_path: Path) -> AsyncIterator[Veriff]:
+    """Return a sandbox that permits deletions."""
+    async with open_veriff(tmp_path / "erasures.db") as opened:
+        yield opened
+
+
+async def test_session_is_erased_everywhere(veriff: Veriff) -> None:
+    """One call erases a session at Veriff and in every store, and returns a complete receipt."""
+    (session_id,), inbox, journal = await veriff.sessions(1), Store(), Store()
+    async with veriff.queue() as queue:
+        receipt = await forget(
+            session_id, queue=queue, client=veriff.client, stores={"inbox": inbox, "journal": journal}
+        )
+
+    assert receipt.is_complete
+    assert receipt.covers(session_id)
+    assert not receipt.covers("another")
+    assert receipt.veriff == {VeriffErasure.DELETED: 1}
+    assert not receipt.problems
+    assert receipt.next_attempt_at is None
+    assert veriff.deleted() == 1
+    assert set(inbox.erased) == set(journal.erased) == {(session_id,)}
+
+
+async def test_stores_erase_again_after_veriff(veriff: Veriff) -> None:
+    """Stores erase before Veriff is asked, and again afterwards, because webhooks may have arrived in between."""
+    (session_id,) = await veriff.sessions(1)
+    deleted_before: list[int] = []
+
+    class Watching(Store):
+        """A store that looks at Veriff."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Remember how many sessions Veriff had deleted."""
+            deleted_before.append(veriff.deleted())
+            return await super().erase(session_ids)
+
+    async with veriff.queue() as queue:
+        await forget(session_id, queue=queue, client=veriff.client, stores=[Watching()])
+
+    assert deleted_before == [0, 1]
+
+
+async def test_quota_spreads_erasures_over_hours(veriff: Veriff) -> None:
+    """Five sessions an hour are deleted at Veriff, which never refuses one; the receipt says when to resume."""
+    sessions = await veriff.sessions(7)
+    async with veriff.queue() as queue:
+        receipts = [await forget(session, queue=queue, client=veriff.client) for session in sessions]
+        assert [receipt.is_complete for receipt in receipts] == [True] * 5 + [False] * 2
+        assert veriff.deleted() == 5
+        first_sent = receipts[0].completed_at
+        assert first_sent is not None
+        next_attempt = receipts[-1].next_attempt_at
+        assert next_attempt is not None
+        assert (next_attempt - first_sent).total_seconds() == pytest.approx(3600, abs=60)
+
+        assert [receipt.is_complete for receipt in await resume_erasures(queue, client=veriff.client)] == [False] * 2
+        veriff.sandbox.advance(HOUR)
+        assert [receipt.is_complete for receipt in await resume_erasures(queue, client=veriff.client)] == [True] * 2
+        assert await resume_erasures(queue, client=veriff.client) == []
+    assert veriff.deleted() == 7
+    assert not [request for request in veriff.sandbox.requests if request.status == 429]
+
+
+async def test_quota_of_a_day_is_shared_by_processes(veriff: Veriff) -> None:
+    """Queues over one file share the quota of ten a day, also after they were closed and opened again."""
+    sessions = await veriff.sessions(12)
+    for session in sessions[:10]:
+        async with veriff.queue() as queue:
+            await forget(session, queue=queue, client=veriff.client)
+            if not (await queue.get_receipts())[-1].is_complete:
+                veriff.sandbox.advance(HOUR)
+                await resume_erasures(queue, client=veriff.client)
+    assert veriff.deleted() == 10
+    async with veriff.queue() as first, veriff.queue() as second:
+        await asyncio.gather(
+            forget(sessions[10], queue=first, client=veriff.client),
+            forget(sessions[11], queue=second, client=veriff.client),
+        )
+        veriff.sandbox.advance(HOUR)
+        await asyncio.gather(*(resume_erasures(queue, client=veriff.client) for queue in (first, second)))
+        assert veriff.deleted() == 10
+        veriff.sandbox.advance(24 * HOUR)
+        await asyncio.gather(*(resume_erasures(queue, client=veriff.client) for queue in (first, second)))
+        assert [receipt.is_complete for receipt in await first.get_receipts()] == [True] * 12
+    assert veriff.deleted() == 12
+    assert not [request for request in veriff.sandbox.requests if request.status == 429]
+
+
+async def test_quota_that_others_used_pauses_the_queue(veriff: Veriff) -> None:
+    """When Veriff refuses because another program has used the quota, the queue waits an hour."""
+    for session_id in await veriff.sessions(5):
+        await veriff.client.session(session_id).delete()
+    (session_id,) = await veriff.sessions(1)
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client)
+        assert receipt.veriff == {VeriffErasure.WAITING: 1}
+        asked = len(veriff.sandbox.requests)
+        await resume_erasures(queue, client=veriff.client)
+        assert len(veriff.sandbox.requests) == asked
+        veriff.sandbox.advance(HOUR)
+        (receipt,) = await resume_erasures(queue, client=veriff.client)
+    assert receipt.is_complete
+
+
+async def test_session_that_is_not_decided_waits(veriff: Veriff) -> None:
+    """Veriff deletes no session before its decision, so the erasure tries again every hour."""
+    (session_id,) = await veriff.sessions(1)
+    await veriff.client.session(session_id).submit()
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client)
+        assert receipt.veriff == {VeriffErasure.WAITING: 1}
+        assert not receipt.problems
+        veriff.sandbox.decide(session_id, "declined")
+        veriff.sandbox.advance(HOUR)
+        (receipt,) = await resume_erasures(queue, client=veriff.client)
+    assert receipt.veriff == {VeriffErasure.DELETED: 1}
+    assert receipt.is_complete
+
+
+async def test_unknown_session_is_complete(veriff: Veriff) -> None:
+    """A session that Veriff does not know, or that was deleted before, needs no further step."""
+    (session_id,) = await veriff.sessions(1)
+    await veriff.client.session(session_id).delete()
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client)
+    assert receipt.is_complete
+    assert receipt.veriff == {VeriffErasure.UNKNOWN: 1}
+
+
+async def test_deletion_that_is_not_enabled_is_a_problem(tmp_path: Path) -> None:
+    """The receipt says that Veriff must enable deletion; the stores are erased, and nothing is lost."""
+    async with open_veriff(tmp_path / "erasures.db", allow_deletion=False) as veriff:
+        (session_id,), store = await veriff.sessions(1), Store()
+        async with veriff.queue() as queue:
+            receipt = await forget(session_id, queue=queue, client=veriff.client, stores=[store], wait=True)
+    assert PermissionDeniedError.__name__ in receipt.problems["veriff"]
+    assert not receipt.is_complete
+    assert store.erased == [(session_id,)]
+
+
+async def test_store_that_fails_is_tried_again(veriff: Veriff) -> None:
+    """A store that fails keeps its erasure open, names the error without its text, and does not stop the others."""
+    (session_id,), good = await veriff.sessions(1), Store()
+    bad = Store(ValueError(CANARY), InboxError("The inbox is full."))
+    stores = {"bad": bad, "good": good}
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client, stores=stores)
+        assert receipt.problems == {"bad": "InboxError: The inbox is full."}
+        assert not receipt.is_complete
+        assert good.erased
+        (receipt,) = await resume_erasures(queue, client=veriff.client, stores=stores)
+        assert receipt.is_complete
+        assert not receipt.problems
+    assert CANARY not in str(receipt)
+
+
+async def test_store_that_is_not_passed_again_is_a_problem(veriff: Veriff) -> None:
+    """An erasure is complete only when every store with which it was started has erased."""
+    (session_id,) = await veriff.sessions(1)
+    async with veriff.queue() as queue:
+        await forget(session_id, queue=queue, client=veriff.client, stores={"inbox": Store(OSError(), OSError())})
+        (receipt,) = await resume_erasures(queue, client=veriff.client)
+        assert "not passed" in receipt.problems["inbox"]
+        (receipt,) = await resume_erasures(queue, client=veriff.client, stores={"inbox": Store()})
+    assert receipt.is_complete
+
+
+async def test_erasure_continues_after_cancellation(veriff: Veriff) -> None:
+    """A call that is cancelled at any step loses nothing: the queue has the erasure, and finishes it."""
+    (session_id,) = await veriff.sessions(1)
+    reached, store = asyncio.Event(), Store()
+
+    class Hanging(Store):
+        """A store that never answers."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Wait for ever."""
+            reached.set()
+            await asyncio.Event().wait()
+            return len(session_ids)
+
+    async with veriff.queue() as queue:
+        call = asyncio.create_task(
+            forget(session_id, queue=queue, client=veriff.client, stores={"a": store, "b": Hanging()})
+        )
+        await reached.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        (receipt,) = await resume_erasures(queue, client=veriff.client, stores={"a": store, "b": Store()})
+    assert receipt.is_complete
+    assert veriff.deleted() == 1
+
+
+async def test_erasure_without_a_client_leaves_veriff_out(veriff: Veriff) -> None:
+    """Without a client only the stores erase, and the receipt says that Veriff was skipped."""
+    (session_id,), store = await veriff.sessions(1), Store()
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, stores=[store])
+    assert receipt.is_complete
+    assert receipt.veriff == {VeriffErasure.SKIPPED: 1}
+    assert veriff.deleted() == 0
+
+
+async def test_receipt_and_queue_hold_no_id_at_the_end(veriff: Veriff) -> None:
+    """A receipt has digests only; the queue's files lose the ids of sessions when the erasure is complete."""
+    (session_id,) = await veriff.sessions(1)
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client, stores={"inbox": Store()})
+        assert await asyncio.to_thread(find_text, veriff.path.parent, session_id) == []
+    text = json.dumps(receipt.to_dict())
+    assert session_id not in text + repr(receipt)
+    assert CANARY not in text
+
+
+def write_files(folder: Path, session_ids: list[str]) -> list[str]:
+    """Write downloads and results of sessions, and return the lines of the results."""
+    for session_id in session_ids:
+        downloads = folder / "downloads" / session_id
+        downloads.mkdir(parents=True)
+        (downloads / ".front.jpg.1.part").write_bytes(b"half")
+        (downloads / "front.jpg").write_bytes(b"whole")
+    lines = [f'{{"job_id":"j","session_id":"{session_id}","state":"decided"}}\n' for session_id in session_ids]
+    (folder / "results.jsonl").write_text("".join(lines))
+    return lines
+
+
+def find_text(folder: Path, text: str) -> list[str]:
+    """Return the files of a folder that have a text in their name or content."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files if text in str(path) or text.encode() in path.read_bytes()]
+
+
+async def write_record(journal: SqliteJournal, session_id: str) -> None:
+    """Write the record of a job with a session."""
+    media = (MediaRecord(context="face"),)
+    await journal.claim(session_id)
+    await journal.write(JobRecord(job_id=session_id, options_digest="ab", media=media).with_session(session_id))
+    await journal.release(session_id)
+
+
+async def test_journal_and_files_are_erased(veriff: Veriff, tmp_path: Path) -> None:
+    """Records, downloads and lines of results of the session are gone, and those of others stay."""
+    ids = await veriff.sessions(2)
+    lines = await asyncio.to_thread(write_files, tmp_path, ids)
+    async with SqliteJournal(tmp_path / "batch.db") as journal, veriff.queue() as queue:
+        for session_id in ids:
+            await write_record(journal, session_id)
+        stores = {
+            "journal": journal,
+            "downloads": SessionFiles(tmp_path / "downloads" / "{session_id}"),
+            "results": ResultsFile(tmp_path / "results.jsonl"),
+        }
+        assert await asyncio.to_thread(find_text, tmp_path, ids[0])
+
+        receipt = await forget(ids[0], queue=queue, client=veriff.client, stores=stores)
+
+        assert receipt.is_complete, receipt.problems
+        assert receipt.erased == {"journal": 1, "downloads": 1, "results": 1}
+        assert await asyncio.to_thread(find_text, tmp_path, ids[0]) == []
+        assert [record.job_id async for record in journal.iter_records()] == [ids[1]]
+    assert len(await asyncio.to_thread(find_text, tmp_path / "downloads", ids[1])) == 2
+    assert await asyncio.to_thread((tmp_path / "results.jsonl").read_text) == lines[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"session_id": "a", "vendor_data": "b"},
+        {"session_id": ""},
+        {"session_id": 3},
+        {"vendor_data": "x", "stores": []},
+        {"session_id": "a", "stores": "inbox"},
+        {"session_id": "a", "stores": {"veriff": Store()}},
+        {"session_id": "a", "stores": {"inbox": object()}},
+        {"session_id": "a", "stores": {"inbox": Store}},
+        {"session_id": "a", "stores": [Store(), Store()]},
+        {"session_id": "a/b"},
+    ],
+)
+async def test_wrong_arguments_begin_nothing(veriff: Veriff, arguments: dict[str, object]) -> None:
+    """A wrong argument is an `InvalidArgumentError`, and the queue stays empty."""
+    async with veriff.queue() as queue:
+        with pytest.raises(InvalidArgumentError):
+            await forget(**{"queue": queue, "client": veriff.client, **arguments})  # type: ignore[arg-type]
+        assert await queue.get_receipts() == []
+
+
+async def test_queue_that_cannot_be_opened_is_an_erasure_error(veriff: Veriff, tmp_path: Path) -> None:
+    """A queue in a folder that does not exist raises `ErasureError`, and nothing is erased."""
+    (session_id,), store = await veriff.sessions(1), Store()
+    queue = ErasureQueue(tmp_path / "missing" / "erasures.db")
+    with pytest.raises(ErasureError):
+        await forget(session_id, queue=queue, client=veriff.client, stores=[store])
+    await queue.aclose()
+    assert not store.erased
+    assert veriff.deleted() == 0

@@ -1,0 +1,83 @@
+"""Stores that an erasure visits, and the search for the sessions of a person in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
+
+from veriff_async._protocol.arguments import type_name
+from veriff_async.errors import InvalidArgumentError
+from veriff_async.inbox._protocol import SearchableInbox
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from veriff_async.models.inbox_search import SessionSearch
+
+__all__ = ("ErasableStore", "check_stores", "find_session_ids")
+
+_PAGE_SIZE: Final = 500
+
+
+@runtime_checkable
+class ErasableStore(Protocol):
+    """A place with data of sessions: an inbox, a journal, `SessionFiles`, `ResultsFile`, or a class of your own."""
+
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Erase everything about sessions, and return how many items there were. It may be called again.
+
+        Raises:
+            VeriffError: Some may not have been erased; its message holds no personal data.
+        """
+        ...
+
+
+def check_stores(stores: object) -> dict[str, ErasableStore]:
+    """Return stores by their names, which are those of their classes unless the caller gave others.
+
+    Raises:
+        InvalidArgumentError: One of them cannot erase, or two have the same name.
+    """
+    if isinstance(stores, Mapping):
+        named = list(cast("Mapping[object, object]", stores).items())
+    elif isinstance(stores, Iterable) and not isinstance(stores, str | bytes):
+        named = [(type(store).__name__, store) for store in cast("Iterable[object]", stores)]
+    else:
+        msg = f"stores must be a mapping or a list of stores, not {type_name(stores)}: pass for example [inbox]."
+        raise InvalidArgumentError(msg)
+    checked: dict[str, ErasableStore] = {}
+    for name, store in named:
+        if not isinstance(name, str) or not name or name == "veriff":
+            msg = 'The name of a store must be a text that is neither empty nor "veriff": pass {"inbox": inbox}.'
+            raise InvalidArgumentError(msg)
+        if isinstance(store, type) or not isinstance(store, ErasableStore):
+            msg = f"The store {name} cannot erase: give it the method `erase(session_ids)`."
+            raise InvalidArgumentError(msg)
+        if name in checked:
+            msg = f"Two stores have the name {name}: pass a mapping with a name for each."
+            raise InvalidArgumentError(msg)
+        checked[name] = store
+    return checked
+
+
+async def find_session_ids(stores: Mapping[str, ErasableStore], search: SessionSearch) -> list[str]:
+    """Return the sessions that match a search, in all inboxes among the stores.
+
+    Raises:
+        InvalidArgumentError: None of the stores can search.
+        InboxError: An inbox cannot be read.
+    """
+    inboxes = [store for store in stores.values() if isinstance(store, SearchableInbox)]
+    if not inboxes:
+        msg = "Only an inbox can find the sessions of a person: pass one among the stores, or pass session_id."
+        raise InvalidArgumentError(msg)
+    found: dict[str, None] = {}
+    for inbox in inboxes:
+        page: str | None = None
+        while True:
+            part = await inbox.find_sessions(search, limit=_PAGE_SIZE, page=page)
+            found.update((session.session_id, None) for session in part.sessions if session.session_id)
+            page = part.next_page
+            if page is None:
+                break
+    return list(found)

@@ -1,0 +1,266 @@
+"""`forget` erases sessions everywhere, and `resume_erasures` continues what could not be done at once.
+
+The order of steps makes a crash harmless at each of them:
+
+    1. the queue stores the erasure, so that it continues after a crash
+    2. every store erases the sessions; an inbox refuses their later webhooks from now on
+    3. Veriff deletes them, as fast as its quota permits
+    4. every store erases again: what arrived in between, and the time for which an inbox refuses webhooks begins again
+    5. the queue deletes the ids, and keeps the receipt
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from veriff_async._event_loop import require_asyncio
+from veriff_async._logging import log_fields
+from veriff_async._protocol.arguments import check_instance, check_text
+from veriff_async.erasure._receipt import VeriffErasure
+from veriff_async.erasure._stores import check_stores, find_session_ids
+from veriff_async.erasure.queue import ErasureQueue, QueuedDeletion
+from veriff_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    VeriffError,
+)
+from veriff_async.models.inbox_search import SessionSearch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from veriff_async.client import VeriffClient
+    from veriff_async.erasure._receipt import ErasureReceipt
+    from veriff_async.erasure._stores import ErasableStore
+    from veriff_async.erasure.queue import QueuedErasure
+
+__all__ = ("forget", "resume_erasures")
+
+_LOG: Final = logging.getLogger("veriff_async.erasure")
+
+# Codes with which Veriff refuses to delete a session that is not decided yet; see `VerificationSession.delete`.
+_NOT_DECIDED: Final = ("1305", "1306")
+
+# Seconds until a session is tried again that is not decided, and until anything is tried again after an error.
+_NOT_DECIDED_DELAY: Final = 3600.0
+_ERROR_DELAY: Final = 300.0
+
+# Seconds of a pause after Veriff has refused for the quota, which other programs may have used. Veriff documents no
+# header that says when it ends.
+_QUOTA_PAUSE: Final = 3600.0
+
+# The name of Veriff among the problems of a receipt.
+_VERIFF: Final = "veriff"
+
+
+async def forget(  # noqa: PLR0913  who, and where
+    session_id: str | None = None,
+    *,
+    queue: ErasureQueue,
+    vendor_data: str | None = None,
+    end_user_id: str | None = None,
+    client: VeriffClient | None = None,
+    stores: Mapping[str, ErasableStore] | Iterable[ErasableStore] = (),
+    wait: bool = False,
+) -> ErasureReceipt:
+    """Erase a session, or all sessions of a person, at Veriff and in your stores.
+
+    The stores erase at once. Veriff permits five deletions an hour and ten a day, so `forget` sends what the quota
+    permits, and `resume_erasures` the rest: run it every hour, for example, until ``receipt.is_complete``. What fails
+    is in ``receipt.problems`` and is tried again, too. The person's data in your own tables, and in backups, is yours
+    to erase.
+
+    Args:
+        session_id: The session.
+        queue: Keeps the progress and the receipt.
+        vendor_data: The sessions with this value, instead of `session_id`, as the inboxes among the stores know them.
+        end_user_id: Likewise.
+        client: Deletes at Veriff; ``None`` leaves Veriff out.
+        stores: Inboxes, journals, `SessionFiles`, `ResultsFile`, and stores of your own, with names for the receipt:
+            ``{"inbox": inbox, "downloads": SessionFiles("downloads/{session_id}")}``. A list takes the names of the
+            classes.
+        wait: Whether to wait for Veriff's quota, which may take days. A call that is cancelled continues with
+            `resume_erasures`.
+
+    Returns:
+        The receipt, so far.
+
+    Raises:
+        InvalidArgumentError: None or several of `session_id`, `vendor_data` and `end_user_id` are given, a store cannot
+            erase, or no store is an inbox that can search.
+        InboxError: An inbox cannot be searched; nothing was begun.
+        ErasureError: The queue cannot be used. Call it again: every step may be repeated.
+
+    Example:
+        >>> async with ErasureQueue("erasures.db") as queue:
+        ...     receipt = await forget(session.id, queue=queue, client=veriff, stores={"inbox": inbox})
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
+    """
+    _check_queue(queue)
+    named = check_stores(stores)
+    given = [value for value in (session_id, vendor_data, end_user_id) if value is not None]
+    if len(given) != 1 or not check_text(
+        "session_id, vendor_data or end_user_id", given[0], error=InvalidArgumentError
+    ):
+        msg = "forget() needs exactly one of session_id, vendor_data and end_user_id: pass one of them as text."
+        raise InvalidArgumentError(msg)
+    if session_id is not None:
+        ids = [session_id]
+    else:
+        ids = await find_session_ids(named, SessionSearch(vendor_data=vendor_data, end_user_id=end_user_id))
+    if client is not None:
+        for each in ids:
+            client.session(each)  # refuses an id that Veriff cannot have issued, before anything is begun
+    erasure_id = await queue.add(ids, named, integration=_integration_of(client))
+    await _Runner(queue, client, named).run(wait=wait, only=erasure_id)
+    return await queue.get_receipt(erasure_id)
+
+
+async def resume_erasures(
+    queue: ErasureQueue,
+    *,
+    client: VeriffClient | None = None,
+    stores: Mapping[str, ErasableStore] | Iterable[ErasableStore] = (),
+    wait: bool = False,
+    on_progress: Callable[[ErasureReceipt], object] | None = None,
+) -> Sequence[ErasureReceipt]:
+    """Continue all erasures of a queue that are not complete, the oldest first.
+
+    Args:
+        queue: The queue.
+        client: The client of the integration; erasures of other integrations wait for theirs.
+        stores: The stores that the erasures were started with, by the same names. One that is missing stays a problem
+            of its erasure.
+        wait: Whether to wait for Veriff's quota until all are complete, or until only problems are left that waiting
+            does not solve.
+        on_progress: Called with the receipt of an erasure after each deletion at Veriff and when it is complete.
+
+    Returns:
+        The receipts of the erasures that were not complete, the oldest first.
+
+    Raises:
+        InvalidArgumentError: A store cannot erase.
+        ErasureError: The queue cannot be used.
+    """
+    _check_queue(queue)
+    named = check_stores(stores)
+    erasures = [erasure.erasure_id for erasure in await queue.get_open()]
+    await _Runner(queue, client, named, on_progress).run(wait=wait)
+    return [await queue.get_receipt(erasure_id) for erasure_id in erasures]
+
+
+@frozen
+class _Runner:
+    """Does the steps of all erasures of a queue."""
+
+    queue: ErasureQueue
+    client: VeriffClient | None
+    stores: Mapping[str, ErasableStore]
+    on_progress: Callable[[ErasureReceipt], object] | None = None
+
+    async def run(self, *, wait: bool, only: str | None = None) -> None:
+        """Do the steps that can be done now; with `wait`, all.
+
+        Args:
+            wait: Whether to wait for Veriff's quota.
+            only: The erasure to wait for; all if ``None``.
+        """
+        await self._erase_in_stores(again=False)
+        while self.client is not None:
+            # Also those of other erasures: the oldest deletion comes first, and the quota is the same.
+            due = await self._delete_at_veriff(self.client)
+            if due is None or not wait or (only is not None and not await self._is_waiting(only)):
+                break
+            await asyncio.sleep(max(0.0, due - self.queue.now()))
+        await self._erase_in_stores(again=True)
+        for erasure in await self.queue.get_open():
+            if await self.queue.complete(erasure.erasure_id):
+                await self._report(erasure.erasure_id)
+
+    async def _erase_in_stores(self, *, again: bool) -> None:
+        """Erase in the stores that each erasure has not visited yet; again in all of them, once Veriff has deleted."""
+        for erasure in await self.queue.get_open():
+            if again and await self._is_waiting(erasure.erasure_id):
+                continue
+            for name, is_done in erasure.stores.items():
+                store = self.stores.get(name)
+                if store is not None:
+                    if again or not is_done:
+                        await self._erase(erasure, name, store)
+                elif not is_done:
+                    text = "The store was not passed: resume the erasure with a store of this name."
+                    await self.queue.save_problem(erasure.erasure_id, name, text)
+
+    async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore) -> None:
+        try:
+            erased = await store.erase(erasure.session_ids)
+        except Exception as error:  # noqa: BLE001  a user's store may raise anything, and the others must erase
+            text = _describe(error)
+            _LOG.warning("A store did not erase: %s", text, extra=log_fields(error=type(error).__name__, cause=text))
+            await self.queue.save_problem(erasure.erasure_id, name, text)
+        else:
+            await self.queue.save_store(erasure.erasure_id, name, erased)
+
+    async def _delete_at_veriff(self, client: VeriffClient) -> float | None:
+        """Delete what the quota permits; return when the next deletion may be sent, or ``None`` if none waits."""
+        integration = _integration_of(client)
+        while True:
+            reserved = await self.queue.reserve_deletion(integration)
+            if not isinstance(reserved, QueuedDeletion):
+                return reserved
+            can_continue = await self._delete(client, reserved)
+            await self._report(reserved.erasure_id)
+            if not can_continue:
+                return None
+
+    async def _delete(self, client: VeriffClient, deletion: QueuedDeletion) -> bool:
+        """Delete a session at Veriff, and store the outcome; return whether another one may succeed."""
+        state, delay, pause, problem, can_continue = VeriffErasure.DELETED, 0.0, 0.0, None, True
+        try:
+            await client.session(deletion.session_id).delete()
+        except NotFoundError:
+            state = VeriffErasure.UNKNOWN
+        except RateLimitedError:
+            state, pause = VeriffErasure.WAITING, _QUOTA_PAUSE
+        except (AuthenticationError, PermissionDeniedError) as error:  # waiting does not help: a person must act
+            state, problem, can_continue = VeriffErasure.WAITING, _describe(error), False
+        except BadRequestError as error:
+            state, delay = VeriffErasure.WAITING, _NOT_DECIDED_DELAY
+            problem = None if error.code in _NOT_DECIDED else _describe(error)
+        except VeriffError as error:
+            state, pause, problem = VeriffErasure.WAITING, _ERROR_DELAY, _describe(error)
+        await self.queue.save_deletion(deletion, state, delay=delay, pause=pause)
+        await self.queue.save_problem(deletion.erasure_id, _VERIFF, problem)
+        return can_continue
+
+    async def _is_waiting(self, erasure_id: str) -> bool:
+        return bool((await self.queue.get_receipt(erasure_id)).veriff.get(VeriffErasure.WAITING))
+
+    async def _report(self, erasure_id: str) -> None:
+        if self.on_progress is not None:
+            self.on_progress(await self.queue.get_receipt(erasure_id))
+
+
+def _check_queue(queue: object) -> None:
+    require_asyncio()
+    check_instance("queue", queue, ErasureQueue, remedy='pass ErasureQueue("erasures.db")', error=InvalidArgumentError)
+
+
+def _integration_of(client: VeriffClient | None) -> str:
+    """Return the digest of a client's API key, by which the queue counts its quota."""
+    return "" if client is None else sha256(client.credentials.api_key.encode()).hexdigest()[:16]
+
+
+def _describe(error: Exception) -> str:
+    # Only this library's messages are known to hold no personal data.
+    return f"{type(error).__name__}: {error}" if isinstance(error, VeriffError) else type(error).__name__
