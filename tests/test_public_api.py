@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import veriff_async
-from veriff_async import batch, blocking, inbox, models, sandbox, webhooks
+from veriff_async import batch, blocking, erasure, inbox, models, sandbox, webhooks
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +30,7 @@ MODULES = {
     "webhooks": webhooks,
     "batch": batch,
     "blocking": blocking,
+    "erasure": erasure,
 }
 NAMES = [(package, name) for package, module in MODULES.items() for name in get_names(module) if name != "__version__"]
 PINNED = """
@@ -37,7 +38,7 @@ Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Bro
 CallResponse CheckName CheckOutcome CheckReport CheckResult ClientClosedError ClientOptions ClientStatistics
 CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType Credentials
 CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError DeprecatedHostWarning Device Document
-DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceBox FaceImage FraudReport FullAutoEvent
+DocumentType DownloadProgress DownloadedMedia EndUserIdWarning ErasureError FaceBox FaceImage FraudReport FullAutoEvent
 ImageSizeWarning InboxError IneCurpEvent IneEvent InspectionThresholds Integration Integrations InvalidArgumentError
 JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError Media MediaChangedError MediaContext
 MediaEmptyError MediaError MediaExistsError MediaInspection MediaNotSavedError MediaQualityError MediaQualityWarning
@@ -76,9 +77,13 @@ MemoryInbox RecordResult RedisInbox Retention SearchableInbox SessionPage Sessio
 SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
-BatchPlan BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
+BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
 MediaRecord MemoryJournal OnUnknown RateLimits RedisJournal SessionLimits SessionUsage SqliteJournal collect_many
 dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many verify_one
+"""
+PINNED_ERASURE = """
+ErasableStore ErasureQueue ErasureReceipt ResultsFile RetentionItem SessionFiles VeriffErasure forget plan_retention
+resume_erasures
 """
 PINNED_BLOCKING = "BlockingClient BlockingMediaStream BlockingSession open_client open_session"
 PINNED_WEBHOOKS = """
@@ -96,6 +101,7 @@ def test_names_are_pinned() -> None:
     assert PINNED_WEBHOOKS.split() == list(get_names(webhooks))
     assert PINNED_BLOCKING.split() == list(get_names(blocking))
     assert PINNED_BATCH.split() == list(get_names(batch))
+    assert PINNED_ERASURE.split() == list(get_names(erasure))
 
 
 def test_names_can_be_imported() -> None:

@@ -215,11 +215,11 @@ else:
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
                 "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError ErasureError "
-                "InboxError InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError LeaseLostError "
-                "MediaChangedError MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError "
-                "MediaSourceError MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError "
-                "PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError "
-                "ServerError SessionLimitError SignatureError TransportError VeriffError WebhookError "
+                "InboxError InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError "
+                "LeaseLostError MediaChangedError MediaEmptyError MediaError MediaExistsError MediaNotSavedError "
+                "MediaQualityError MediaSourceError MediaTooLargeError MediaUnsupportedError NotFoundError "
+                "OutcomeUnknownError PayloadTooLargeError PermissionDeniedError RateLimitedError RequestTimeoutError "
+                "ResponseError ServerError SessionLimitError SignatureError TransportError VeriffError WebhookError "
                 "WebhookPayloadError"
             ),
             "health": "CheckOutcome CheckReport CheckResult",
