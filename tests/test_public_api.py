@@ -77,9 +77,9 @@ MemoryInbox RecordResult RedisInbox Retention SearchableInbox SessionPage Sessio
 SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
-BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow
-MediaRecord MemoryJournal OnUnknown RateLimits RedisJournal SessionLimits SessionUsage SqliteJournal collect_many
-dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many verify_one
+BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal
+ManifestRow MediaRecord MemoryJournal OnUnknown RateLimits RedisJournal SessionLimits SessionUsage SqliteJournal
+collect_many dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many verify_one
 """
 PINNED_ERASURE = """
 ErasableStore ErasureQueue ErasureReceipt ResultsFile RetentionItem SessionFiles VeriffErasure forget plan_retention

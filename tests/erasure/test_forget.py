@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
+    from veriff_async.erasure import ErasableStore
+
 pytestmark = pytest.mark.anyio
 
 CANARY: Final = "Zyxwvut"
@@ -324,7 +326,7 @@ async def test_journal_and_files_are_erased(veriff: Veriff, tmp_path: Path) -> N
     async with SqliteJournal(tmp_path / "batch.db") as journal, veriff.queue() as queue:
         for session_id in ids:
             await write_record(journal, session_id)
-        stores = {
+        stores: dict[str, ErasableStore] = {
             "journal": journal,
             "downloads": SessionFiles(tmp_path / "downloads" / "{session_id}"),
             "results": ResultsFile(tmp_path / "results.jsonl"),
