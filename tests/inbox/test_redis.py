@@ -210,7 +210,7 @@ async def test_number_of_events_is_limited(redis_server: RedisServer, admin: Red
 
         assert events[-3:] == list(await inbox.get_events("s"))
         assert "approved" == (await inbox.get_states(["s"]))["s"].status
-        assert 4 + 2 * 3 == await admin.hlen("{veriff}:session:s")
+        assert 5 + 2 * 3 == await admin.hlen("{veriff}:session:s")
         assert (await inbox.record(events[7])).is_duplicate
 
 

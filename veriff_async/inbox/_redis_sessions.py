@@ -1,0 +1,419 @@
+"""How `RedisInbox` records events and reads sessions.
+
+A record is an optimistic transaction: watch the session, read it, apply the event, and write everything in one
+``MULTI``; if another process has changed the session in between, start again. The records of one session in one
+process wait for each other, since of n transactions that watch one key all but one start again, which costs n² of them.
+
+When the connection breaks after ``EXEC`` was sent, nothing shows whether the transaction was applied. So each call of
+`record` writes a random token with its event, and asks for it afterwards: an event that has the token was stored by
+this very call, and counts as new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakValueDictionary
+
+from attrs import define, evolve, field
+
+from veriff_async._protocol.session_state import apply_event, dump_state, load_state
+from veriff_async._protocol.webhook import dump_event
+from veriff_async._storage.redis import ResponseError, transaction
+from veriff_async.inbox._redis_layout import (
+    SEARCH_KEY_SIZE,
+    STREAM_LENGTH,
+    DeliveryEntry,
+    EventMark,
+    load_entry,
+    member_of,
+    new_token,
+    search_entries,
+    split_entry,
+)
+from veriff_async.models.state import IgnoredReason, RecordResult
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
+    from redis.typing import EncodableT, FieldT
+
+    from veriff_async.inbox._redis_layout import RedisLayout
+    from veriff_async.models.decision_source import DecisionSource
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import SessionState
+
+__all__ = ("RecordCall", "RedisSessions", "remove_from_indexes", "with_submission")
+
+
+# Numbers of events among which a record looks for the oldest ones that it may delete.
+_MAX_WINDOW: Final = 1_000
+
+# Seconds by which an earlier record may seem to be later than this one, before the clock counts as set back.
+_ORDERED_SECONDS: Final = 1.0
+
+_READ_SCRIPT: Final = """
+local latest = 0
+for index = 3, #KEYS do
+    local last = redis.call('ZREVRANGE', KEYS[index], 0, 0, 'WITHSCORES')[2]
+    latest = math.max(latest, tonumber(last or 0))
+end
+local values = redis.call('HMGET', KEYS[1], unpack(ARGV))
+local number = string.match(values[#values] or '', '^%S+ (%d+)')
+local delivery = number and redis.call('HGET', KEYS[1], 'delivery:' .. number) or false
+return {redis.call('TIME'), string.format('%.6f', latest), redis.call('GET', KEYS[2]), values, delivery}
+"""
+
+
+@define
+class RecordCall:
+    """One call of `record`, whose transaction may be applied although its response is lost.
+
+    Attributes:
+        token: Written with the event, so that a later call knows that the event is from this call.
+        sent: The result of the call if its last transaction was applied; ``None`` before one was sent.
+    """
+
+    token: str = field(factory=new_token, repr=False)
+    sent: RecordResult | None = None
+
+
+_FIELDS: Final = ("touched", "state", "first", "after", "gone", "open", "dead", "search", "submission")
+
+
+@define(kw_only=True)
+class _SessionHash:
+    """What a record needs of a session, read while it is watched.
+
+    Attributes:
+        session_id: The session.
+        key: The name of its hash.
+        now: The time of the record.
+        position: The time of the record, or some microseconds later, so that no two records have the same.
+        is_erased: Whether the session was erased, so that nothing is stored.
+        is_expired: Whether the stored hash is too old; `values` are then those of a new session.
+        values: The fields of the session, those of `_FIELDS`.
+        mark: What is stored about the same event, if it was recorded before.
+        delivery: How far the handlers are with the same event, if its number is known and it was queued.
+        expired_search: The search keys of a session that is too old.
+        expired_dead: The numbers of its dead events.
+    """
+
+    session_id: str | None
+    key: str
+    now: float
+    position: float
+    is_erased: bool = False
+    is_expired: bool = False
+    values: dict[str, bytes | None]
+    mark: EventMark | None = None
+    delivery: bytes | None = None
+    expired_search: bytes = b""
+    expired_dead: bytes = b""
+
+    def number(self, name: str) -> int:
+        """Return a field that is a number, by default zero."""
+        return int(self.values[name] or 0)
+
+    def numbers(self, name: str) -> list[bytes]:
+        """Return a field that is a list of numbers."""
+        return (self.values[name] or b"").split()
+
+
+@define
+class _Changes:
+    """What a transaction writes, beside the time of the last event.
+
+    Attributes:
+        fields: Fields of the session.
+        removed: Names of fields that are deleted.
+        is_open: Whether events of the session wait for handlers after it.
+        ready: Members of the queue that can be leased now.
+        added: Members of the index of search keys.
+        dead: Members of the index of dead events, which are deleted.
+    """
+
+    fields: dict[FieldT, EncodableT] = field(factory=dict["FieldT", "EncodableT"])
+    removed: list[bytes] = field(factory=list[bytes])
+    is_open: bool = False
+    ready: list[str] = field(factory=list[str])
+    added: list[bytes] = field(factory=list[bytes])
+    dead: list[bytes] = field(factory=list[bytes])
+
+
+def with_submission(state: SessionState, submission: bytes | None, recorded_at: float | None = None) -> SessionState:
+    """Return a state with the text that was saved at the submission."""
+    text = None if submission is None else str(submission, "utf-8", "surrogatepass")
+    return evolve(state, submission=text, recorded_at=recorded_at)
+
+
+class RedisSessions:
+    """The sessions of one inbox."""
+
+    def __init__(self, layout: RedisLayout) -> None:
+        """Take the names of the keys."""
+        self._layout = layout
+        # A lock is in it for as long as a record holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def record(
+        self, client: Redis, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
+    ) -> tuple[RecordResult, int]:
+        """Record an event; return the result, and how many sessions are too many or too old."""
+        body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
+        dedup_key = event.dedup_key.encode("utf-8", "surrogatepass")
+        entry = b"\n".join((dedup_key, event.kind.encode(), body))
+        key = self._layout.hash_of(member_of(event.session_id))
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        while True:  # until no other client has changed the session in between
+            async with lock, transaction(client) as pipe:
+                stored = await self._watch(pipe, event.session_id, dedup_key, deliver=deliver)
+                if stored.is_erased:
+                    return RecordResult(event=event, ignored=IgnoredReason.ERASED), 0
+                mark = stored.mark
+                if mark is not None and mark.token == call.token and call.sent is not None:
+                    return call.sent, 0
+                call.sent = None
+                text, submission = stored.values["state"], stored.values["submission"]
+                before = load_state(text) if text else None
+                state, ignored = apply_event(
+                    before, event, source, is_duplicate=mark is not None, recorded_at=stored.now
+                )
+                shown = state if state is None or submission is None else with_submission(state, submission)
+                result = RecordResult(event=event, state=shown, ignored=ignored)
+                changes = await self._plan(pipe, stored, entry, result, token=call.token, deliver=deliver)
+                if state is not None and state is not before:
+                    changes.fields["state"] = dump_state(state)
+                pipe.multi()  # type: ignore[no-untyped-call]
+                if state is not None and state is not before:
+                    pipe.xadd(self._layout.changes, {"session": state.session_id}, maxlen=STREAM_LENGTH)
+                    pipe.pexpire(self._layout.changes, self._layout.expiry)
+                self._write(pipe, stored, changes)
+                call.sent = None if result.is_duplicate else result
+                try:
+                    *_, count, old = await pipe.execute()
+                except ResponseError:  # the server refused it: nothing was stored
+                    call.sent = None
+                    raise
+                return result, max(count - self._layout.retention.max_sessions, old)
+
+    async def save_submission(self, client: Redis, session_id: str, submission: str) -> None:
+        """Store a text for a session, unless that was erased."""
+        while True:  # until no other client has changed the session in between
+            async with transaction(client) as pipe:
+                stored = await self._watch(pipe, session_id, None, deliver=False)
+                if stored.is_erased:
+                    return
+                changes = _Changes({"submission": submission.encode("utf-8", "surrogatepass")})
+                changes.is_open = bool(stored.values["open"])
+                pipe.multi()  # type: ignore[no-untyped-call]
+                self._write(pipe, stored, changes)
+                await pipe.execute()
+                return
+
+    async def states(self, client: Redis, session_ids: list[str]) -> dict[str, SessionState]:
+        """Return the states of those sessions that have one."""
+        async with client.pipeline(transaction=False) as pipe:
+            # The server's clock, since the machines of an application may disagree.
+            pipe.time()  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
+            for session_id in session_ids:
+                pipe.hmget(self._layout.hash_of(member_of(session_id)), ["touched", "state", "submission", "open"])
+            clock, *responses = await pipe.execute()
+        now = self._layout.time(*cast("tuple[int, int]", clock))
+        return {
+            session_id: with_submission(load_state(state), submission, float(touched))
+            for session_id, (touched, state, submission, open_events) in zip(
+                session_ids, cast("list[tuple[bytes | None, ...]]", responses), strict=True
+            )
+            if touched and state and not self._layout.is_expired(touched, open_events, now)
+        }
+
+    async def events(self, client: Redis, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Return the events of a session."""
+        fields, _ = await self.read_fields(client, session_id)
+        # A session that was only submitted has no events.
+        first, after = int(fields.get(b"first", 0)), int(fields.get(b"after", 0))
+        entries = [fields.get(b"event:%d" % number) for number in range(first, after)]
+        return tuple(load_entry(entry) for entry in entries if entry is not None)
+
+    async def read_fields(self, client: Redis, session_id: str | None) -> tuple[dict[bytes, bytes], float]:
+        """Return all fields of a session, unless it is too old, and the time."""
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.time()  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
+            pipe.hgetall(self._layout.hash_of(member_of(session_id)))
+            clock, fields = cast("tuple[tuple[int, int], dict[bytes, bytes]]", await pipe.execute())
+        now = self._layout.time(*clock)
+        is_expired = self._layout.is_expired(fields.get(b"touched"), fields.get(b"open"), now)
+        return ({} if is_expired else fields), now
+
+    async def _watch(
+        self, pipe: Pipeline, session_id: str | None, dedup_key: bytes | None, *, deliver: bool
+    ) -> _SessionHash:
+        """Watch a session, and read what a record needs of it in one round trip."""
+        layout, key = self._layout, self._layout.hash_of(member_of(session_id))
+        erased = layout.erased_key(session_id)
+        await pipe.watch(key, erased)  # EXEC does nothing if the session changes from here on
+        keys = [key, erased, layout.touched, *([layout.ready] if deliver else [])]
+        names: list[str | bytes] = [*_FIELDS, b"key:" + (dedup_key or b"")]
+        response = cast("Awaitable[list[object]]", pipe.eval(_READ_SCRIPT, len(keys), *keys, *names))
+        clock, latest, erased_until, values, delivery = await response
+        now = layout.time(*cast("tuple[int, int]", clock))
+        position = max(now, float(cast("bytes", latest)) + 1e-6)
+        *fields, mark = cast("list[bytes | None]", values)
+        found = _SessionHash(
+            session_id=session_id,
+            key=key,
+            now=now,
+            # After a step back of the clock, the order is that of the new time.
+            position=position if position <= now + _ORDERED_SECONDS else now,
+            is_erased=erased_until is not None and float(cast("bytes", erased_until)) > now,
+            values=dict(zip(_FIELDS, fields, strict=True)),
+            mark=EventMark.load(mark) if mark else None,
+            delivery=cast("bytes | None", delivery),
+        )
+        if layout.is_expired(found.values["touched"], found.values["open"], now):
+            found.is_expired = True
+            found.expired_search, found.expired_dead = found.values["search"] or b"", found.values["dead"] or b""
+            found.values, found.mark, found.delivery = dict.fromkeys(_FIELDS), None, None
+        return found
+
+    async def _plan(  # noqa: PLR0913  the parts of a record
+        self, pipe: Pipeline, stored: _SessionHash, entry: bytes, result: RecordResult, *, token: str, deliver: bool
+    ) -> _Changes:
+        """Return what is written for an event: itself, its mark, its place in the queue, and its search keys."""
+        changes = _Changes(is_open=bool(stored.values["open"]))
+        number, delivery, mark = stored.number("after"), stored.delivery, stored.mark
+        name = b"key:" + split_entry(entry)[0]
+        if mark is None:
+            await self._delete_old_events(pipe, stored, changes)
+            changes.fields |= {f"event:{number}": entry, "after": number + 1}
+            changes.fields[name] = EventMark(token, number, stored.position, result.ignored).dump()
+        else:
+            if mark.number is None and deliver:  # an earlier version stored it
+                mark, delivery = await self._find_event(pipe, stored, entry, mark)
+            number = -1 if mark.number is None else mark.number
+            if not result.is_duplicate:
+                changes.fields[name] = evolve(mark, token=token, ignored=result.ignored).dump()
+        if deliver and delivery is None and number >= 0:
+            _queue(number, stored, changes)
+        if stored.session_id is not None:
+            await self._index(pipe, stored, result.event, changes)
+        return changes
+
+    async def _index(self, pipe: Pipeline, stored: _SessionHash, event: WebhookEvent, changes: _Changes) -> None:
+        """Add the search keys of an event, and those of all events if an earlier version stored the session."""
+        known, text = set[bytes](), stored.values["search"]
+        entries = search_entries(event)
+        if text is not None:
+            known = {text[start : start + SEARCH_KEY_SIZE] for start in range(0, len(text), SEARCH_KEY_SIZE)}
+        elif numbers := range(stored.number("first"), stored.number("after")):
+            bodies = cast("list[bytes | None]", await pipe.hmget(stored.key, [f"event:{number}" for number in numbers]))
+            entries = entries.union(*(search_entries(load_entry(body)) for body in bodies if body))
+        if text is None or not entries <= known:
+            changes.fields["search"] = b"".join(sorted(known | entries))
+            member = member_of(stored.session_id).encode("utf-8", "surrogatepass")
+            changes.added += [entry + member for entry in entries - known]
+
+    async def _find_event(
+        self, pipe: Pipeline, stored: _SessionHash, entry: bytes, mark: EventMark
+    ) -> tuple[EventMark, bytes | None]:
+        """Return the mark of a stored event with its number, and how far the handlers are with the event."""
+        dedup_key = split_entry(entry)[0]
+        numbers = range(stored.number("first"), stored.number("after"))
+        names = [f"event:{number}" for number in numbers]
+        entries = cast("list[bytes | None]", await pipe.hmget(stored.key, names)) if names else []
+        for number, other in zip(numbers, entries, strict=True):
+            if other is not None and split_entry(other)[0] == dedup_key:
+                delivery = await cast("Awaitable[bytes | None]", pipe.hget(stored.key, f"delivery:{number}"))
+                return evolve(mark, number=number), delivery
+        return mark, None
+
+    async def _delete_old_events(self, pipe: Pipeline, stored: _SessionHash, changes: _Changes) -> None:
+        """Delete the oldest events beyond the limit, except for those that wait for handlers."""
+        first, after, gone = stored.number("first"), stored.number("after"), stored.number("gone")
+        changes.fields["first"] = first
+        waiting = stored.number("open") if stored.session_id is None else len(stored.numbers("open"))
+        events = after - first - gone
+        surplus = min(events + 1 - self._layout.retention.max_events_per_session, events - waiting)
+        if surplus <= 0:
+            return
+        numbers = range(first, min(after, first + min(_MAX_WINDOW, surplus + gone + waiting)))
+        names = [f"event:{number}" for number in numbers] + [f"delivery:{number}" for number in numbers]
+        values = cast("list[bytes | None]", await pipe.hmget(stored.key, names))
+        kept, deleted, dead = list[int](), 0, stored.numbers("dead")
+        for number, entry, delivery in zip(numbers, values, values[len(numbers) :], strict=False):
+            if entry is None:
+                continue
+            if deleted == surplus or (delivery is not None and delivery[:1] in b"ql"):
+                kept.append(number)
+                continue
+            deleted += 1
+            changes.removed += [b"event:%d" % number, b"key:" + split_entry(entry)[0]]
+            if delivery is not None:
+                changes.removed.append(b"delivery:%d" % number)
+            if delivery is not None and delivery[:1] == b"d":
+                dead.remove(b"%d" % number)
+                changes.dead.append(b"%d:%s" % (number, member_of(stored.session_id).encode("utf-8", "surrogatepass")))
+        changes.fields["first"] = first_kept = kept[0] if kept else numbers.stop
+        gone += deleted - (first_kept - first)
+        if gone or stored.number("gone"):
+            changes.fields["gone"] = gone
+        if changes.dead:
+            changes.fields["dead"] = b" ".join(dead)
+
+    def _write(self, pipe: Pipeline, stored: _SessionHash, changes: _Changes) -> None:
+        """Write changes of a session and the time; then count the sessions, and those that are too old."""
+        layout, key, member = self._layout, stored.key, member_of(stored.session_id)
+        if stored.is_expired:
+            # UNLINK frees the memory in another thread of the server; DEL would block it.
+            pipe.unlink(key)
+            raw = member.encode("utf-8", "surrogatepass")
+            remove_from_indexes(pipe, layout, raw, stored.expired_search, stored.expired_dead)
+        if changes.removed:
+            pipe.hdel(key, *changes.removed)
+        if changes.dead:
+            pipe.zrem(layout.dead, *changes.dead)
+        if changes.added:
+            pipe.zadd(layout.search, dict.fromkeys(changes.added, 0))
+        for waiting in changes.ready:
+            pipe.zadd(layout.open, {waiting: stored.position})
+            pipe.zadd(layout.ready, {waiting: stored.position})
+        pipe.hset(key, mapping={**changes.fields, "touched": stored.now})
+        # The expiry of the keys is a safety net for prefixes that no process uses any more. What waits for handlers
+        # has none.
+        if changes.ready:
+            pipe.persist(key)
+        elif not changes.is_open:
+            pipe.pexpire(key, layout.expiry)
+        pipe.zadd(layout.touched, {member: stored.position})
+        pipe.pexpire(layout.touched, layout.expiry)
+        if changes.added or stored.values["search"]:
+            pipe.pexpire(layout.search, layout.expiry)
+        if stored.values["dead"]:
+            pipe.pexpire(layout.dead, layout.expiry)
+        pipe.zcard(layout.touched)
+        pipe.zcount(layout.touched, "-inf", stored.now - layout.retention.max_age)
+
+
+def remove_from_indexes(pipe: Pipeline, layout: RedisLayout, member: bytes, search: bytes, dead: bytes) -> None:
+    """Remove a session from the indexes of search keys and of dead events, in a transaction."""
+    found_by = [search[start : start + SEARCH_KEY_SIZE] + member for start in range(0, len(search), SEARCH_KEY_SIZE)]
+    if found_by:
+        pipe.zrem(layout.search, *found_by)
+    if numbers := dead.split():
+        pipe.zrem(layout.dead, *(number + b":" + member for number in numbers))
+
+
+def _queue(number: int, stored: _SessionHash, changes: _Changes) -> None:
+    changes.fields[f"delivery:{number}"] = DeliveryEntry(position=stored.position, due_at=stored.now).dump()
+    changes.is_open = True
+    if stored.session_id is None:
+        changes.fields["open"] = stored.number("open") + 1
+        changes.ready.append(f"{member_of(None)}:{number}")
+        return
+    numbers = stored.numbers("open")
+    changes.fields["open"] = b" ".join([*numbers, b"%d" % number])
+    if not numbers:  # otherwise it becomes ready when the events before it are handled
+        changes.ready.append(member_of(stored.session_id))
