@@ -66,7 +66,7 @@ class SessionLog:
     @property
     def is_pending(self) -> bool:
         """Whether events wait for handlers or are handled, so that the retention must not delete the session."""
-        return self.queue is not None and self.queue.size > 0
+        return self.queue is not None and bool(self.queue.pending)
 
     def choose_key(self, event: WebhookEvent, body: bytes) -> tuple[object, bool]:
         """Return the key of an event in `events`, and whether the event is new."""
@@ -113,9 +113,9 @@ class SessionLog:
         if queue is None:
             return next(iter(self.events))
         # Often all are pending: without this, the whole backlog would be searched at each record.
-        if queue.size >= len(self.events) - 1:
+        if len(queue.pending) >= len(self.events) - 1:
             return None
-        return next((key for key in self.events if not queue.is_pending(key)), None)
+        return next((key for key in self.events if key not in queue.pending), None)
 
 
 def dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> StoredState:

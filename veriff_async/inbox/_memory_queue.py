@@ -9,7 +9,7 @@ when it comes up, because its ticket is not the ticket of its event.
 from __future__ import annotations
 
 import secrets
-from collections import Counter, deque
+from collections import deque
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,15 +29,18 @@ __all__ = ("DeliveryQueue", "QueuedEvent", "SessionQueue", "StoredAttempt")
 # An attempt: its number, the handlers that have finished, and its lease.
 StoredAttempt: TypeAlias = tuple[int, frozenset[str], str]
 
+# An event that is handled or dead: status, attempts, the handlers that have finished, and why the last attempt failed.
+# Only plain values: the garbage collector stops visiting such a tuple.
+StoredOutcome: TypeAlias = tuple[str, int, tuple[str, ...], str | None]
+
 
 @define(eq=False)
 class QueuedEvent:
-    """An event that was queued at least once, and how far the handlers are with it.
+    """An event that waits for handlers, or is handled.
 
     Attributes:
         session: The queue of its session.
         key: The key by which the session stores it.
-        status: How far the handlers are.
         position: Its place in the order of queueing.
         attempts: The attempts that counted.
         due_at: When it is due, or its lease ends.
@@ -51,10 +54,9 @@ class QueuedEvent:
 
     session: SessionQueue
     key: object
-    status: DeliveryStatus = DeliveryStatus.QUEUED
-    position: int = 0
+    position: int
+    due_at: float
     attempts: int = 0
-    due_at: float = 0.0
     span: float = 0.0
     lease: str | None = None
     handled_by: frozenset[str] = frozenset()
@@ -63,9 +65,9 @@ class QueuedEvent:
     waits_until: float | None = None
 
     @property
-    def is_pending(self) -> bool:
-        """Whether it waits for handlers, or is handled."""
-        return self.status is DeliveryStatus.QUEUED or self.status is DeliveryStatus.LEASED
+    def status(self) -> DeliveryStatus:
+        """How far the handlers are."""
+        return DeliveryStatus.QUEUED if self.lease is None else DeliveryStatus.LEASED
 
     def read_attempt(self) -> StoredAttempt:
         """Return the present attempt."""
@@ -78,54 +80,66 @@ class SessionQueue:
 
     Attributes:
         session_id: The session, or ``None`` for all events without one, which do not wait for each other.
-        events: The events by their keys.
-        order: Those that are pending, in the order of queueing; empty for events without a session.
-        size: The number of those that are pending.
+        pending: The events that wait for handlers or are handled, by their keys.
+        order: The same in the order of queueing; ``None`` if there are none, and for events without a session.
+        settled: The outcomes of the other events, by their keys.
     """
 
     session_id: str | None
-    events: dict[object, QueuedEvent] = field(factory=dict[object, QueuedEvent])
-    order: deque[QueuedEvent] = field(factory=deque[QueuedEvent])
-    size: int = 0
+    pending: dict[object, QueuedEvent] = field(factory=dict[object, QueuedEvent])
+    order: deque[QueuedEvent] | None = None
+    settled: dict[object, StoredOutcome] = field(factory=dict[object, StoredOutcome])
 
-    def is_pending(self, key: object) -> bool:
-        """Return whether an event waits for handlers, or is handled."""
-        queued = self.events.get(key)
-        return queued is not None and queued.is_pending
+    def find_status(self, key: object) -> DeliveryStatus | None:
+        """Return how far the handlers are with an event, or ``None`` if it was never queued."""
+        queued, outcome = self.pending.get(key), self.settled.get(key)
+        if queued is not None:
+            return queued.status
+        return None if outcome is None else DeliveryStatus(outcome[0])
+
+    def count(self, status: DeliveryStatus) -> int:
+        """Return the number of events in a status."""
+        if status in {DeliveryStatus.QUEUED, DeliveryStatus.LEASED}:
+            return sum(queued.status is status for queued in self.pending.values())
+        return sum(outcome[0] == status for outcome in self.settled.values())
 
 
 @define(eq=False)
 class DeliveryQueue:
-    """The pending events of all sessions; the caller holds a lock."""
+    """The events of all sessions that were queued; the caller holds a lock.
 
-    counts: Counter[DeliveryStatus] = field(factory=Counter[DeliveryStatus])
+    Attributes:
+        pending: Those that wait for handlers or are handled, by their positions.
+        dead: The number of those whose last attempt has failed.
+    """
+
     pending: dict[int, QueuedEvent] = field(factory=dict[int, QueuedEvent])
+    dead: int = 0
+    _leases: dict[str, QueuedEvent] = field(factory=dict[str, QueuedEvent])
     _due: list[tuple[int, int, QueuedEvent]] = field(factory=list[tuple[int, int, QueuedEvent]])
     _waiting: list[tuple[float, int, QueuedEvent]] = field(factory=list[tuple[float, int, QueuedEvent]])
-    _leases: dict[str, QueuedEvent] = field(factory=dict[str, QueuedEvent])
     _last_ticket: int = 0
     _last_position: int = 0
     _last_time: float = -inf
 
+    @property
+    def leased(self) -> int:
+        """The number of events with a lease."""
+        return len(self._leases)
+
     def add(self, session: SessionQueue, key: object, now: float) -> bool:
         """Queue an event for the first time, and return whether it was never queued before."""
-        if key in session.events:
+        if key in session.pending or key in session.settled:
             return False
-        queued = session.events[key] = QueuedEvent(session, key)
-        self.counts[queued.status] += 1
-        self._append(queued, now)
+        self._append(session, key, now)
         return True
 
     def requeue(self, session: SessionQueue, key: object, now: float) -> bool:
         """Queue an event that waits for no handler, with all its handlers still to call."""
-        queued = session.events.get(key)
-        if queued is None:
-            return self.add(session, key, now)
-        if queued.is_pending:
+        if key in session.pending:
             return False
-        self._set_status(queued, DeliveryStatus.QUEUED)
-        queued.attempts, queued.handled_by, queued.error = 0, frozenset(), None
-        self._append(queued, now)
+        self.drop_outcome(session, key)
+        self._append(session, key, now)
         return True
 
     def lease(self, limit: int, seconds: float, now: float) -> Sequence[QueuedEvent]:
@@ -145,7 +159,6 @@ class DeliveryQueue:
                 del self._leases[queued.lease]
             queued.lease = secrets.token_hex(16)
             self._leases[queued.lease] = queued
-            self._set_status(queued, DeliveryStatus.LEASED)
             queued.attempts += 1
             queued.due_at, queued.span = now + seconds, seconds
             self._schedule(queued, now)
@@ -171,56 +184,58 @@ class DeliveryQueue:
         queued.handled_by = outcome.handled_by
         if outcome.status is DeliveryStatus.LEASED:
             return True
-        self._set_status(queued, outcome.status)
-        queued.error = outcome.error
+        del self._leases[lease]
+        queued.lease, queued.error = None, outcome.error
         if not outcome.counts:
             queued.attempts -= 1
-        del self._leases[lease]
-        queued.lease = None
         if outcome.status is DeliveryStatus.QUEUED:
             queued.due_at, queued.span = now + outcome.delay, outcome.delay
             self._schedule(queued, now)
         else:
-            self._remove(queued, now)
+            self._remove(queued, outcome.status, now)
         return True
 
     def drop(self, session: SessionQueue) -> None:
         """Forget the events of a session that is deleted."""
-        for key in tuple(session.events):
-            self.drop_event(session, key)
-
-    def drop_event(self, session: SessionQueue, key: object) -> None:
-        """Forget an event that is deleted with its session, or that is not pending."""
-        queued = session.events.pop(key, None)
-        if queued is not None:
-            self.counts[queued.status] -= 1
-            self.pending.pop(queued.position, None)
+        for queued in session.pending.values():
+            del self.pending[queued.position]
             queued.ticket = 0
             if queued.lease is not None:
                 del self._leases[queued.lease]
+        for key in tuple(session.settled):
+            self.drop_outcome(session, key)
 
-    def _append(self, queued: QueuedEvent, now: float) -> None:
-        session = queued.session
+    def drop_outcome(self, session: SessionQueue, key: object) -> None:
+        """Forget an event that waits for no handler."""
+        outcome = session.settled.pop(key, None)
+        if outcome is not None and outcome[0] == DeliveryStatus.DEAD:
+            self.dead -= 1
+
+    def _append(self, session: SessionQueue, key: object, now: float) -> None:
         self._last_position += 1
-        queued.position, queued.due_at, queued.span = self._last_position, now, 0.0
-        self.pending[queued.position] = queued
-        session.size += 1
+        queued = QueuedEvent(session, key, self._last_position, now)
+        self.pending[queued.position] = session.pending[key] = queued
         if session.session_id is not None:
-            session.order.append(queued)
-            if session.size > 1:
+            if session.order is not None:
+                session.order.append(queued)
                 return  # it is scheduled when it becomes the first
+            session.order = deque((queued,))
         self._schedule(queued, now)
 
-    def _remove(self, queued: QueuedEvent, now: float) -> None:
+    def _remove(self, queued: QueuedEvent, status: DeliveryStatus, now: float) -> None:
         """Take an event that was leased out of its queue; the next one becomes the first."""
-        queued.ticket, queued.waits_until = 0, None
-        del self.pending[queued.position]
         session = queued.session
-        session.size -= 1
-        if session.session_id is not None:
+        # Plain texts, as members of enums and sets would keep the garbage collector visiting the tuple.
+        session.settled[queued.key] = status.value, queued.attempts, tuple(queued.handled_by), queued.error
+        self.dead += status is DeliveryStatus.DEAD
+        queued.ticket = 0
+        del self.pending[queued.position], session.pending[queued.key]
+        if session.order is not None:
             session.order.popleft()
             if session.order:
                 self._schedule(session.order[0], now)
+            else:
+                session.order = None
 
     def _schedule(self, queued: QueuedEvent, now: float) -> None:
         """Put an event into the heap that it belongs to."""
@@ -241,11 +256,6 @@ class DeliveryQueue:
                     queued.waits_until = None
                     self._schedule(queued, now)
         self._last_time = now
-
-    def _set_status(self, queued: QueuedEvent, status: DeliveryStatus) -> None:
-        self.counts[queued.status] -= 1
-        self.counts[status] += 1
-        queued.status = status
 
     def _take_ticket(self) -> int:
         self._last_ticket += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from heapq import nlargest
 from itertools import chain
 from math import inf
 from threading import Lock
@@ -33,20 +32,20 @@ from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._memory_log import SessionLog, dump_state, load_state
 from veriff_async.inbox._memory_queue import DeliveryQueue
-from veriff_async.inbox._memory_search import find_page
+from veriff_async.inbox._memory_search import find_page, find_records, load_records
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision_source import DecisionSource
-from veriff_async.models.delivery import Delivery, DeliveryRecord, DeliveryStatus
+from veriff_async.models.delivery import Delivery
 from veriff_async.models.inbox_search import InboxStatistics
 from veriff_async.models.state import IgnoredReason, RecordResult, SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from veriff_async.inbox._memory_log import StoredEvent, StoredState
     from veriff_async.inbox._memory_queue import QueuedEvent, StoredAttempt
-    from veriff_async.models.delivery import DeliveryOutcome
+    from veriff_async.models.delivery import DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import SessionPage, SessionSearch
 
@@ -226,11 +225,11 @@ class MemoryInbox:
             now = self._now()
             self._delete_old(now)
             offset = self._wall_clock() - now
-            found = self._find_events(session_id, status)
-            newest = nlargest(limit, found, key=lambda item: item[1][2])
-            records = [(event, _read_record(log.session_id, event, queued, offset)) for log, event, queued in newest]
+            log = None if session_id is None else self._find(session_id or None)
+            logs = self._all_logs() if session_id is None else (() if log is None else (log,))
+            records = find_records(logs, status, limit, offset)
         # The keys are computed after the lock was released: each takes as long as decoding the event.
-        return [evolve(record, dedup_key=load_event(event[0], event[1]).dedup_key) for event, record in records]
+        return load_records(records)
 
     async def requeue(self, session_id: str | None, dedup_key: str) -> bool:
         """Queue a stored event again; see `DeliveryInbox.requeue`."""
@@ -251,7 +250,7 @@ class MemoryInbox:
         check_search(search, limit, page)
         with self._lock:
             self._delete_old(self._now())
-            return find_page(chain(self._logs.values(), self._overdue.values()), search, limit, page)
+            return find_page(self._all_logs(), search, limit, page)
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`."""
@@ -259,17 +258,17 @@ class MemoryInbox:
         with self._lock:
             now = self._now()
             self._delete_old(now)
-            stored = [log for log in chain(self._logs.values(), self._overdue.values()) if log.events]
+            stored = [log for log in self._all_logs() if log.events]
             waiting_since = min(
                 (self._find_log(queued).events[queued.key][3] for queued in self._queue.pending.values()), default=None
             )
-            counts = self._queue.counts
+            leased = self._queue.leased
             return InboxStatistics(
                 sessions=len(stored),
                 events=sum(len(log.events) for log in stored),
-                queued=counts[DeliveryStatus.QUEUED],
-                leased=counts[DeliveryStatus.LEASED],
-                dead=counts[DeliveryStatus.DEAD],
+                queued=len(self._queue.pending) - leased,
+                leased=leased,
+                dead=self._queue.dead,
                 oldest_queued_age=None if waiting_since is None else max(0.0, self._wall_clock() - waiting_since),
                 oldest_session_age=max((max(0.0, now - log.touched) for log in stored), default=None),
             )
@@ -342,6 +341,9 @@ class MemoryInbox:
         log = self._logs.get(session_id)
         return self._overdue.get(session_id) if log is None and self._overdue else log
 
+    def _all_logs(self) -> Iterable[SessionLog]:
+        return chain(self._logs.values(), self._overdue.values())
+
     def _touch(self, log: SessionLog, now: float) -> None:
         """Make a session the latest one; it may be new."""
         session_id = log.session_id
@@ -386,7 +388,7 @@ class MemoryInbox:
         while (key := log.find_old_event(self._retention.max_events_per_session)) is not None:
             del log.events[key]
             if log.queue is not None:
-                self._queue.drop_event(log.queue, key)
+                self._queue.drop_outcome(log.queue, key)
 
     def _is_erased(self, session_id: str | None, now: float) -> bool:
         if not self._erased or session_id is None:
@@ -404,23 +406,6 @@ class MemoryInbox:
             raise InboxError(msg)
         return log
 
-    def _find_events(
-        self, session_id: str | None, status: DeliveryStatus | None
-    ) -> Iterator[tuple[SessionLog, StoredEvent, QueuedEvent | None]]:
-        if session_id is None:
-            logs: Iterable[SessionLog] = chain(self._logs.values(), self._overdue.values())
-        else:
-            log = self._find(session_id or None)
-            logs = () if log is None else (log,)
-        for log in logs:
-            queue = log.queue
-            if queue is None and status is not None:
-                continue
-            for key, event in log.events.items():
-                queued = None if queue is None else queue.events.get(key)
-                if status is None or (queued is not None and queued.status is status):
-                    yield log, event, queued
-
 
 def _load_delivery(
     attempt: StoredAttempt, event: StoredEvent, state: StoredState | None, submission: str | None
@@ -435,22 +420,4 @@ def _load_delivery(
         recorded_at=recorded_at,
         handled_by=handled_by,
         lease=lease,
-    )
-
-
-def _read_record(
-    session_id: str | None, event: StoredEvent, queued: QueuedEvent | None, offset: float
-) -> DeliveryRecord:
-    """Return the record of an event without its key; the offset converts times of the queue to the time of day."""
-    kind, _, _, recorded_at, _ = event
-    record = DeliveryRecord(session_id=session_id, dedup_key="", kind=kind, status=None, recorded_at=recorded_at)
-    if queued is None:
-        return record
-    return evolve(
-        record,
-        status=queued.status,
-        attempts=queued.attempts,
-        due_at=queued.due_at + offset if queued.is_pending else None,
-        error=queued.error,
-        handled_by=queued.handled_by,
     )
