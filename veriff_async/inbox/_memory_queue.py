@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import define, field
 
@@ -32,6 +32,9 @@ StoredAttempt: TypeAlias = tuple[int, frozenset[str], str]
 # An event that is handled or dead: status, attempts, the handlers that have finished, and why the last attempt failed.
 # Only plain values: the garbage collector stops visiting such a tuple.
 StoredOutcome: TypeAlias = tuple[str, int, tuple[str, ...], str | None]
+
+# Entries in the heap of waiting events above which those that were replaced are deleted.
+_MAX_REPLACED: Final = 1_000
 
 
 @define(eq=False)
@@ -230,6 +233,7 @@ class DeliveryQueue:
         self.dead += status is DeliveryStatus.DEAD
         queued.ticket = 0
         del self.pending[queued.position], session.pending[queued.key]
+        self._delete_replaced()
         if session.order is not None:
             session.order.popleft()
             if session.order:
@@ -246,6 +250,12 @@ class DeliveryQueue:
         elif queued.waits_until is None or queued.due_at < queued.waits_until:
             queued.ticket, queued.waits_until = self._take_ticket(), queued.due_at
             heappush(self._waiting, (queued.due_at, queued.ticket, queued))
+
+    def _delete_replaced(self) -> None:
+        """Delete the entries of settled events, which would otherwise stay until the ends of their leases."""
+        if len(self._waiting) > _MAX_REPLACED and len(self._waiting) > 2 * len(self.pending):
+            self._waiting = [entry for entry in self._waiting if entry[1] == entry[2].ticket]
+            heapify(self._waiting)
 
     def _observe(self, now: float) -> None:
         """Find the events that are due because the clock was set back."""
