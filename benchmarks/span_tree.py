@@ -99,7 +99,9 @@ async def _submit(path: str, environ: dict[str, str]) -> None:
 async def _wait(path: str, environ: dict[str, str], session_id: str) -> None:
     poll = PollPolicy(initial_delay=0.01)
     async with SqliteInbox(path) as inbox, VeriffClient.from_env(environ, inbox=inbox, poll=poll) as veriff:
-        runner = web.AppRunner(aiohttp_app(WebhookReceiver(veriff.credentials, inbox, on_event=lambda _result: None)))
+        receiver = WebhookReceiver(veriff.credentials, inbox)
+        receiver.on(name="store_decision")(lambda _delivery: None)
+        runner = web.AppRunner(aiohttp_app(receiver))
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -36,6 +36,7 @@ from veriff_async import (
     Decision,
     DecisionEvent,
     DecisionTimeoutError,
+    Delivery,
     JournalError,
     Media,
     OutcomeUnknownError,
@@ -48,7 +49,7 @@ from veriff_async import (
     blocking,
 )
 from veriff_async.batch import Job, RedisJournal, collect_many, verify_one
-from veriff_async.inbox import RecordResult, RedisInbox
+from veriff_async.inbox import RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 LOG = logging.getLogger("verification")
@@ -170,7 +171,7 @@ def read_decision(self: Task, session_id: str) -> None:
 
 @app.task(bind=True, name="celery_app.collect")
 def collect(self: Task) -> None:
-    """Ask for the decisions on all submitted jobs: some webhooks are lost, and `on_event` is called at most once."""
+    """Ask for the decisions on all submitted jobs: some webhooks are lost."""
     veriff = worker.veriff
     try:
         for result in veriff.iterate(collect_many, veriff.async_client, journal=worker.journal, timeout=0):
@@ -186,16 +187,20 @@ def handle(decision: Decision) -> None:
         LOG.info("Session %s is %s.", decision.session_id, decision.status)
 
 
-def send_task(result: RecordResult) -> None:
-    """Give a decision to a worker. A plain function, because the broker blocks: the receiver calls it in a thread."""
-    if isinstance(result.event, DecisionEvent) and result.ignored is None:
-        read_decision.delay(result.event.session_id)
+def send_task(delivery: Delivery[DecisionEvent]) -> None:
+    """Give a decision to a worker, again if the broker is down.
+
+    A plain function, because the broker blocks: the receiver calls it in a thread.
+    """
+    if delivery.ignored is None:
+        read_decision.delay(delivery.event.session_id)
 
 
 def create_webhooks() -> Starlette:
     """Create the application that receives webhooks; any number of processes may run it."""
     inbox = RedisInbox(REDIS_URL)  # shared with the workers, which may run on other machines
-    receiver = WebhookReceiver(Credentials.from_env(), inbox, on_event=send_task)
+    receiver = WebhookReceiver(Credentials.from_env(), inbox)
+    receiver.on(DecisionEvent)(send_task)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -27,8 +27,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from veriff_async import DecisionTimeoutError, Media, VeriffClient, VeriffError, VerificationSession, problem_details
-from veriff_async.inbox import RecordResult, RedisInbox
+from veriff_async import (
+    DecisionTimeoutError,
+    Delivery,
+    Media,
+    VeriffClient,
+    VeriffError,
+    VerificationSession,
+    WebhookEvent,
+    problem_details,
+)
+from veriff_async.inbox import RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 LOG = logging.getLogger("verification")
@@ -38,9 +47,9 @@ if len(TOKEN_SECRET) < 32:  # with one that is empty or can be guessed, anyone c
     raise ValueError(msg)
 
 
-async def print_event(result: RecordResult) -> None:
-    """Do what may be missed, after the record, such as a metric."""
-    print(f"recorded a webhook of kind {result.event.kind}", flush=True)
+async def print_event(delivery: Delivery[WebhookEvent]) -> None:
+    """Handle an event after its record: at least once, so again if this invocation ends before."""
+    print(f"recorded a webhook of kind {delivery.event.kind}", flush=True)
 
 
 # Opened when first used, and kept from one invocation to the next, with their connections.

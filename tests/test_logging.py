@@ -35,7 +35,7 @@ from veriff_async._http.call_log import CallLog
 from veriff_async._logging import LOG_VARIABLE, PREFIX, LogFields, _Applied, log_level_from, show_log
 from veriff_async.client import runtime_of
 from veriff_async.credentials import Credentials
-from veriff_async.inbox import MemoryInbox, RecordResult, RedisInbox, SqliteInbox
+from veriff_async.inbox import Delivery, MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
 from veriff_async.webhooks import aiohttp_app
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from veriff_async._protocol.request import Request
     from veriff_async.inbox import Inbox
+    from veriff_async.models.events import WebhookEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -160,9 +161,9 @@ async def add_token(request: CallRequest, call_next: CallNext) -> CallResponse:
     return await call_next(request)
 
 
-async def fail(result: RecordResult) -> NoReturn:
+async def fail(delivery: Delivery[WebhookEvent]) -> NoReturn:
     """Fail with a text that holds personal data."""
-    raise ValueError(f"{result!r} Canary-First")
+    raise ValueError(f"{delivery!r} Canary-First")
 
 
 class BrokenInbox(MemoryInbox):

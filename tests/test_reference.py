@@ -40,7 +40,12 @@ MODULES: Final = (veriff_async, batch, blocking, errors, inbox, models, sandbox,
 OWNERS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
     "credentials.md": (veriff_async.Credentials,),
     "client.md": (veriff_async.VeriffClient,),
-    "policies.md": (veriff_async.Timeouts, veriff_async.RetryPolicy, veriff_async.PollPolicy),
+    "policies.md": (
+        veriff_async.Timeouts,
+        veriff_async.RetryPolicy,
+        veriff_async.PollPolicy,
+        veriff_async.DeliveryPolicy,
+    ),
     "media.md": (veriff_async.Media,),
     "session.md": (
         veriff_async.VerificationSession.upload,

@@ -369,15 +369,36 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             red_above=4,
         ),
         Panel(
-            "Calls of on_event",
-            "Waiting calls grow if the function is slower than webhooks arrive; above 10,000 they are dropped, and "
-            "the events stay in the inbox.",
+            "Events in handlers",
+            "Events whose handlers run now, and dead letters: events whose last attempt failed. Repair the handler, "
+            "and queue them again.",
             "short",
             [
-                Query(now("veriff_webhook_callbacks_running"), "running"),
-                Query(now("veriff_webhook_callbacks_waiting"), "waiting"),
-                Query(total("veriff_webhook_callbacks_dropped_total"), "dropped in the interval"),
+                Query(now("veriff_deliveries_running"), "running"),
+                Query(total("veriff_deliveries_dead_total"), "dead letters in the interval"),
             ],
+        ),
+        Panel(
+            "Delay of events",
+            "From the record of an event until its first attempt. It grows if handlers are slower than events arrive: "
+            "make them faster, or raise max_running.",
+            "s",
+            [
+                Query(quantile(share, "veriff_delivery_delay_seconds"), name)
+                for share, name in ((0.5, "median"), (0.95, "95 %"))
+            ],
+            width=12,
+        ),
+        Panel(
+            "Duration of handlers, 95th percentile",
+            "Of a call of a handler, by its name.",
+            "s",
+            [
+                Query(
+                    quantile(0.95, "veriff_handler_duration_seconds", "veriff_handler_name"), "{{veriff_handler_name}}"
+                )
+            ],
+            width=12,
         ),
     ),
     "Inbox": (

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from veriff_async.client import VeriffClient as VeriffClient
     from veriff_async.config import (
         CallOptions as CallOptions,
+        DeliveryPolicy as DeliveryPolicy,
         PollPolicy as PollPolicy,
         RetryPolicy as RetryPolicy,
         Timeouts as Timeouts,
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
     )
     from veriff_async.models.decision import Decision as Decision
     from veriff_async.models.decision_source import DecisionSource as DecisionSource
+    from veriff_async.models.delivery import Delivery as Delivery
     from veriff_async.models.document import Document as Document
     from veriff_async.models.enums import DocumentType as DocumentType, MediaContext as MediaContext, Status as Status
     from veriff_async.models.events import (
@@ -210,7 +212,7 @@ else:
             "_client.options": "ClientOptions",
             "client": "VeriffClient",
             "middleware": "CallNext CallRequest CallResponse Middleware",
-            "config": "CallOptions PollPolicy RetryPolicy Timeouts",
+            "config": "CallOptions DeliveryPolicy PollPolicy RetryPolicy Timeouts",
             "credentials": "Credentials",
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
@@ -227,6 +229,7 @@ else:
             "models.collected": "Browser CollectedData Device Network",
             "models.decision": "Decision",
             "models.decision_source": "DecisionSource",
+            "models.delivery": "Delivery",
             "models.document": "Document",
             "models.enums": "DocumentType MediaContext Status",
             "models.events": (

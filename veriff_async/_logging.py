@@ -58,6 +58,7 @@ class LogFields(TypedDict, total=False):
         pause: Seconds for which all calls of a client pause.
         failing_for: Seconds since the first of several failures.
         event: Name of the class of an event.
+        handler: Name of a handler of events.
         is_duplicate: Whether an event was recorded before.
         count: Number of the things that the message is about.
         task: Name of a background task.
@@ -83,6 +84,7 @@ class LogFields(TypedDict, total=False):
     pause: float
     failing_for: float
     event: str
+    handler: str
     is_duplicate: bool
     count: int
     task: str

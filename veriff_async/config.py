@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from attrs import field, frozen
 
-from veriff_async._protocol.arguments import check_instance, number
+from veriff_async._protocol.arguments import check_flag, check_instance, check_number, number
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from veriff_async.middleware import Middleware
     from veriff_async.models.inspection import FaceDetector
 
-__all__ = ("SAFETY_NET", "CallOptions", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
+__all__ = ("SAFETY_NET", "CallOptions", "DeliveryPolicy", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
 
 _positive: Final = number(above=True, remedy="give a number above zero")
 _not_negative: Final = number(remedy="give zero or a number above it")
+_DAY: Final = 86_400.0
 _count: Final = number(lowest=1, whole=True, remedy="give a whole number above zero")
 
 
@@ -85,6 +86,50 @@ class PollPolicy:
                 "give 1 or more, so that the intervals do not shrink."
             )
             raise ConfigurationError(msg)
+
+
+@frozen(kw_only=True)
+class DeliveryPolicy:
+    """How a `WebhookReceiver` passes events to its handlers, and how often it retries those that fail.
+
+    A process leases an event, calls the handlers, and settles it. While they run, it extends the lease. If the process
+    dies, the lease ends, and another process begins the next attempt. After a failed attempt the event waits between
+    half of ``min(max_backoff, initial_backoff * 2 ** (n - 1))`` and all of it, `n` being the number of the attempt. The
+    default values retry for about an hour. An event whose last attempt fails becomes a dead letter.
+
+    Args:
+        max_attempts: Number of attempts, including the first.
+        initial_backoff: Upper bound of the pause after the first attempt, in seconds.
+        max_backoff: Upper bound of every pause, in seconds.
+        lease: Seconds after which another process takes the events of a process that died; up to a day.
+        handler_timeout: Seconds that one call of a handler may take, or ``None`` for no limit. A coroutine is then
+            cancelled, a thread is left behind, and the attempt has failed.
+        poll_interval: Seconds between two looks for events that are due: those that other processes recorded, and
+            retries.
+        background: Whether this process handles events in the background. With ``False`` it only queues them, and
+            `WebhookReceiver.handle_pending` handles them, in this process or in another one.
+
+    Raises:
+        ConfigurationError: A value is zero or negative, or not such a value.
+    """
+
+    max_attempts: int = field(default=12, validator=_count)
+    initial_backoff: float = field(default=2.0, validator=_not_negative)
+    max_backoff: float = field(default=1800.0, validator=_not_negative)
+    lease: float = 60.0
+    handler_timeout: float | None = None
+    poll_interval: float = field(default=1.0, validator=_positive)
+    background: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        """Check the values that have an upper limit or may be ``None``."""
+        check_number("DeliveryPolicy.lease", self.lease, above=True, highest=_DAY, remedy="give up to 86400 seconds")
+        # A store keeps the time at which an event is due, so this one must not be infinite.
+        check_number("DeliveryPolicy.max_backoff", self.max_backoff, highest=30 * _DAY, remedy="give up to 30 days")
+        if self.handler_timeout is not None:
+            remedy = "give a number above zero, or None"
+            check_number("DeliveryPolicy.handler_timeout", self.handler_timeout, above=True, remedy=remedy)
+        check_flag("DeliveryPolicy.background", self.background)
 
 
 # Chosen with `python -m benchmarks.simulate`, see docs/concepts/waiting.md: a maximum of 900 s saves one poll

@@ -112,11 +112,12 @@ class ReceiverStatistics(Model):
         record_failures: Number of webhooks that were answered 503, so that Veriff sends them again.
         bytes_received: Bytes of the bodies of verified webhooks.
         active_records: Number of webhooks that the inbox is recording now; always zero with a `MemoryInbox`.
-        callbacks_failed: Number of calls of `on_event` that raised.
-        callbacks_dropped: Number of calls of `on_event` that were not made: it was too far behind, or the receiver was
-            closed.
-        active_callbacks: Number of calls of `on_event` that run now.
-        waiting_callbacks: Number of calls of `on_event` that have not started.
+        events_queued: Number of new events that were recorded for the handlers. Those that wait now are counted by the
+            inbox, which all processes share: see `SearchableInbox.statistics`.
+        events_handled: Number of events whose handlers have all finished in this process.
+        attempts_failed: Number of attempts in this process in which a handler failed.
+        dead_letters: Number of events whose last attempt failed in this process.
+        active_events: Number of events whose handlers run now.
         last_recorded_at: When the last webhook was recorded, by the clock of this machine; ``None`` before the first.
         last_webhook_age: Age in seconds of the last new webhook that states a time, when it was recorded: from that
             time, by Veriff's clock, to its record. Above some minutes, webhooks arrive late or by repetition. ``None``
@@ -131,9 +132,10 @@ class ReceiverStatistics(Model):
     record_failures: int
     bytes_received: int
     active_records: int
-    callbacks_failed: int
-    callbacks_dropped: int
-    active_callbacks: int
-    waiting_callbacks: int
+    events_queued: int
+    events_handled: int
+    attempts_failed: int
+    dead_letters: int
+    active_events: int
     last_recorded_at: datetime | None
     last_webhook_age: float | None

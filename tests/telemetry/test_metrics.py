@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.conditions import until
 from tests.telemetry.conftest import RESOURCE
 from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
-from veriff_async import Media, PollPolicy, RetryPolicy, VeriffClient, WebhookReceiver
+from veriff_async import DeliveryPolicy, Media, PollPolicy, RetryPolicy, VeriffClient, WebhookReceiver
 from veriff_async._telemetry.instrumentation import Instrumentation
 from veriff_async._telemetry.metrics import METRICS
 from veriff_async.batch import Job, MemoryJournal, verify_many
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+ONCE: Final = DeliveryPolicy(max_attempts=1)
 JPEG: Final = b"\xff\xd8\xff\xe0" + bytes(2000)
 OFTEN: Final = PollPolicy(initial_delay=0.001, interval=0.001)
 
@@ -42,11 +43,12 @@ async def use_everything(sandbox: Sandbox, telemetry: Telemetry, during: Callabl
     inbox, retry = MemoryInbox(), RetryPolicy(initial_backoff=0.001)
     may_end = asyncio.Event()
 
-    async def on_event(_result: object) -> None:
+    async def on_event(_delivery: object) -> None:
         await may_end.wait()
+        raise ValueError
 
     receiver = WebhookReceiver(
-        sandbox.credentials, inbox, on_event=on_event, max_running=1, close_timeout=0.01, telemetry=telemetry
+        sandbox.credentials, inbox, on_event=on_event, max_running=1, delivery=ONCE, telemetry=telemetry
     )
     sandbox.set_webhook_app(asgi_app(receiver))
     client = VeriffClient.from_env(sandbox.environ, inbox=inbox, telemetry=telemetry, retry=retry, poll=OFTEN)
@@ -67,6 +69,8 @@ async def use_everything(sandbox: Sandbox, telemetry: Telemetry, during: Callabl
             during_done.append(True)
         assert during_done
         await sandbox.wait_idle()
+        may_end.set()
+        await until(lambda: receiver.statistics().dead_letters)
 
 
 def decide(sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""The span and the metrics of a webhook, and of the calls of `on_event` for it."""
+"""The span and the metrics of a webhook, and of the calls of its handlers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.conditions import until
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, message, sign_headers
-from veriff_async import InboxError, SignatureError, WebhookReceiver
+from veriff_async import DeliveryPolicy, InboxError, SignatureError, WebhookReceiver
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import decision_event
 from veriff_async.webhooks import asgi_app
 
 if TYPE_CHECKING:
     from tests.telemetry.conftest import Exported
-    from veriff_async.inbox import RecordResult
+    from veriff_async.models.delivery import Delivery
+    from veriff_async.models.events import WebhookEvent
 
 pytestmark = pytest.mark.anyio
 
 SPAN = "process veriff.webhooks"
+ONCE = DeliveryPolicy(max_attempts=1)
 
 
 async def test_webhook_is_a_consumer_span_below_that_of_the_server(exported: Exported) -> None:
@@ -94,11 +96,11 @@ async def test_record_that_outlives_its_request_is_measured(exported: Exported) 
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["coroutine", "thread"])
-async def test_callback_is_a_span_below_that_of_its_webhook(exported: Exported, *, is_async: bool) -> None:
-    """`on_event` runs in a span below that of its webhook, in a thread too, and its failure is that span's error."""
+async def test_handler_is_a_span_below_that_of_its_webhook(exported: Exported, *, is_async: bool) -> None:
+    """A handler runs in a span below that of its webhook, in a thread too, and its failure is that span's error."""
     seen: list[tuple[int, bool]] = []
 
-    def note(result: RecordResult) -> None:
+    def note(result: Delivery[WebhookEvent]) -> None:
         assert result.event.session_id == "8f0d1ab6"
         span = trace.get_current_span().get_span_context().span_id
         seen.append((span, threading.current_thread() is threading.main_thread()))
@@ -106,23 +108,42 @@ async def test_callback_is_a_span_below_that_of_its_webhook(exported: Exported, 
             msg = "canary"
             raise ValueError(msg)
 
-    async def note_in_loop(result: RecordResult) -> None:
+    async def note_in_loop(result: Delivery[WebhookEvent]) -> None:
         note(result)
 
     on_event = note_in_loop if is_async else note
-    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=on_event, telemetry=exported.telemetry)
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), delivery=ONCE, telemetry=exported.telemetry)
+    receiver.on(name="note")(on_event)
     async with receiver:
         for action in ("started", "submitted"):
             body = message(action)
             await receiver.handle("POST", sign_headers(body), body)
-        await until(lambda: len(exported.named("veriff.on_event")) == 2)
+        await until(lambda: len(exported.named("process note")) == 2)
 
-    first, second = exported.named("veriff.on_event")
+    first, second = exported.named("process note")
     assert [(first.context.span_id, is_async), (second.context.span_id, is_async)] == seen
     assert [SPAN] * 2 == [exported.parent_of(first), exported.parent_of(second)]
     assert (StatusCode.ERROR, "ValueError") == (second.status.status_code, (second.attributes or {})["error.type"])
     assert "canary" not in second.to_json()
-    assert 1 == exported.value("veriff.webhook.callback.duration", {"error.type": "ValueError"})
+    assert 1 == exported.value("veriff.handler.duration", {"error.type": "ValueError"})
+    assert 1 == exported.value("veriff.deliveries.dead", {"veriff.event.kind": "event"})
+    assert 2 == exported.value("veriff.delivery.delay", {"veriff.event.kind": "event"})
+
+
+async def test_handler_in_another_process_begins_a_trace_with_a_link(exported: Exported) -> None:
+    """Another process does not know the span of the webhook, but the inbox has that of the submission."""
+    inbox, event = MemoryInbox(), decision_event("s", "approved")
+    trace_parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await inbox.save_submission("s", json.dumps({"submitted_at": 1.5, "traceparent": trace_parent}))
+    await inbox.record(event, deliver=True)
+    receiver = WebhookReceiver(CREDENTIALS, inbox, telemetry=exported.telemetry)
+    receiver.on(name="note")(lambda _delivery: None)
+    async with receiver:
+        await receiver.handle_pending()
+
+    span = exported.one("process note")
+    assert span.parent is None
+    assert 1 == (span.attributes or {})["veriff.delivery.attempt"]
 
 
 async def test_unknown_statuses_share_a_value(exported: Exported) -> None:

@@ -22,11 +22,11 @@ from tests.pages import ROOT
 from tests.waiting.helpers import JPEG, NEVER, OFTEN
 from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
 from tools.build_dashboard import DASHBOARD, ROWS, WIDTH, Panel, main
-from veriff_async import BadRequestError, Media, OutcomeUnknownError, VeriffClient, WebhookReceiver
+from veriff_async import BadRequestError, DeliveryPolicy, Media, OutcomeUnknownError, VeriffClient, WebhookReceiver
 from veriff_async._protocol import endpoints
 from veriff_async.batch import Job, MemoryJournal, verify_many
 from veriff_async.errors import SignatureFault
-from veriff_async.inbox import IgnoredReason, MemoryInbox, RecordResult
+from veriff_async.inbox import IgnoredReason, MemoryInbox
 from veriff_async.sandbox import Fault, Sandbox
 from veriff_async.telemetry import Telemetry
 from veriff_async.webhooks import asgi_app
@@ -72,7 +72,7 @@ async def running_application(telemetry: Telemetry) -> AsyncGenerator[None]:
                 await session.submit()
             await session.submit()
             await session.wait_for_decision(timeout=None)
-            await drop_callbacks(telemetry)
+            await bury_event(telemetry)
             sandbox.set_webhook_app(None)
             # Its webhook is lost, so a poll finds the decision.
             view = veriff.with_options(poll=OFTEN)
@@ -82,20 +82,18 @@ async def running_application(telemetry: Telemetry) -> AsyncGenerator[None]:
                 yield
 
 
-async def drop_callbacks(telemetry: Telemetry) -> None:
-    """Close a receiver while a call of its function hangs, and another waits."""
+async def bury_event(telemetry: Telemetry) -> None:
+    """Let a handler fail in its last attempt."""
 
-    async def hang(_result: RecordResult) -> None:
-        await asyncio.Event().wait()
+    async def fail(_delivery: object) -> None:
+        raise ValueError
 
-    receiver = WebhookReceiver(
-        CREDENTIALS, MemoryInbox(), on_event=hang, max_running=1, close_timeout=0.001, telemetry=telemetry
-    )
-    async with receiver:
-        for name in ("first", "second"):
-            body = message(session_id=name)
-            await receiver.receive(sign_headers(body), body)
-    assert receiver.statistics().callbacks_dropped
+    once, body = DeliveryPolicy(max_attempts=1), message()
+    async with WebhookReceiver(
+        CREDENTIALS, MemoryInbox(), on_event=fail, delivery=once, telemetry=telemetry
+    ) as receiver:
+        await receiver.receive(sign_headers(body), body)
+    assert receiver.statistics().dead_letters
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +198,6 @@ def test_every_metric_is_on_the_dashboard(exported: Mapping[str, frozenset[str]]
     ours = {re.sub("_(bucket|count|sum)$", "", name) for name in exported if name.startswith(PREFIXES)}
     without_panel = {
         "veriff_wait_duration_seconds",  # how long callers wait, which depends on when they begin
-        "veriff_webhook_callback_duration_seconds",  # the time of the application's own function
     }
     assert without_panel == ours - families
 

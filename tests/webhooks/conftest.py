@@ -57,11 +57,13 @@ class OwnInbox(MemoryInbox):
         if not waits:
             self.may_end.set()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
         """Keep an event, sooner or later."""
         if self.error is not None:
             raise self.error
-        recorded = await super().record(event, source=source)
+        recorded = await super().record(event, source=source, deliver=deliver)
         self.kept.set()
         await self.may_end.wait()
         return recorded

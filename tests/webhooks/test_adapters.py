@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from veriff_async.inbox import MemoryInbox, RecordResult
+    from veriff_async import Delivery, WebhookEvent
+    from veriff_async.inbox import MemoryInbox
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ class SlowCallback:
         self.steps: list[str] = []
         self.may_end = asyncio.Event()
 
-    async def __call__(self, _recorded: RecordResult) -> None:
+    async def __call__(self, _delivery: Delivery[WebhookEvent]) -> None:
         """Wait for the end."""
         await self.may_end.wait()
         self.steps.append("called")

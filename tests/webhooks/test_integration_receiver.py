@@ -20,8 +20,7 @@ from veriff_async.webhooks import IntegrationReceiver, aiohttp_app, aiohttp_hand
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from veriff_async import WebhookEvent
-    from veriff_async.inbox import RecordResult
+    from veriff_async import Delivery, WebhookEvent
     from veriff_async.statistics import ReceiverStatistics
 
 SHOP: Final = Credentials(
@@ -325,8 +324,8 @@ async def test_handlers_of_an_integration_get_its_events_only() -> None:
     """A function that one receiver calls sees no event of another integration."""
     seen: dict[str, list[WebhookEvent]] = {"shop": [], "bank": []}
 
-    def note(name: str) -> Callable[[RecordResult], None]:
-        return lambda result: seen[name].append(result.event)
+    def note(name: str) -> Callable[[Delivery[WebhookEvent]], None]:
+        return lambda delivery: seen[name].append(delivery.event)
 
     receivers = {name: WebhookReceiver(ALL[name], MemoryInbox(), on_event=note(name)) for name in seen}
     async with IntegrationReceiver(receivers) as receiver:

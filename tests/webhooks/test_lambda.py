@@ -20,7 +20,7 @@ from veriff_async.webhooks import SignatureCause, WebhookReceiver, asgi_app
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from veriff_async.inbox import RecordResult
+    from veriff_async import Delivery, WebhookEvent
 
 Event = dict[str, Any]
 
@@ -138,9 +138,9 @@ def test_every_invocation_receives(
     called: list[str | None] = []
     inbox = MemoryInbox()
 
-    async def call(recorded: RecordResult) -> None:
+    async def call(delivery: Delivery[WebhookEvent]) -> None:
         await asyncio.sleep(0)
-        called.append(recorded.event.session_id)
+        called.append(delivery.event.session_id)
 
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=call)
     handler = Mangum(make(inbox, receiver), lifespan=lifespan)

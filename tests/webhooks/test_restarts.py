@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from veriff_async.inbox import RecordResult
+    from veriff_async.models.delivery import Delivery
+    from veriff_async.models.events import WebhookEvent
 
 BODY: Final = message()
 
@@ -38,10 +39,10 @@ class Noting:
         """Begin with none."""
         self.sessions: list[str | None] = []
 
-    async def __call__(self, recorded: RecordResult) -> None:
+    async def __call__(self, delivery: Delivery[WebhookEvent]) -> None:
         """Note one, a moment later."""
         await asyncio.sleep(0)
-        self.sessions.append(recorded.event.session_id)
+        self.sessions.append(delivery.event.session_id)
 
 
 async def status_of(receiver: WebhookReceiver, session_id: str = "8f0d1ab6") -> int:
@@ -66,15 +67,15 @@ def test_receiver_opens_again_in_each_loop() -> None:
         assert 503 == asyncio.run(status_of(receiver))  # closed for every loop that did not open it
 
     assert ["a0", "a1", "b0", "b1", "c0", "c1"] == noting.sessions
-    assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().callbacks_dropped)
+    assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().attempts_failed)
 
 
 def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
-    """Records and calls of an ended loop occupy no slot in the next one, and dropped calls are counted."""
+    """Records and calls of an ended loop occupy no slot in the next one, which handles the events that are left."""
     ended, began = False, list[str | None]()
 
-    async def hang(recorded: RecordResult) -> None:
-        began.append(recorded.event.session_id)
+    async def hang(delivery: Delivery[WebhookEvent]) -> None:
+        began.append(delivery.event.session_id)
         if not ended:
             await asyncio.Event().wait()
 
@@ -93,11 +94,11 @@ def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
     ended = True
     asyncio.run(serve())
 
-    assert ["first", "third"] == began
-    assert (0, 0, 1) == (
-        (now := receiver.statistics()).active_callbacks,
-        now.waiting_callbacks,
-        now.callbacks_dropped,
+    assert ["first", "first", "second", "third"] == began
+    assert (0, 3, 0) == (
+        (now := receiver.statistics()).active_events,
+        now.events_handled,
+        now.attempts_failed,
     )
 
 

@@ -23,6 +23,10 @@ _HTTP: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5,
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 # A decision takes seconds to days, and Veriff repeats a webhook for a week.
 _LONG: Final = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 604_800.0)
+# A handler may only write a row, or wait for other services.
+_HANDLER: Final = (*_SHORT, 60.0, 300.0)
+# Up to a second without trouble, and as long as an outage takes with it.
+_DELAY: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 21_600.0, 86_400.0)
 _BYTES: Final = tuple(float(4**power) for power in range(4, 14))  # 256 bytes to 64 MiB
 
 _REQUEST: Final = (
@@ -178,12 +182,25 @@ METRICS: Final = {
             "Requests that were refused: not from Veriff, not a webhook, or unreadable.",
             "veriff.webhook.refusal",
         ),
-        _histogram("veriff.webhook.callback.duration", "s", "Duration of a call of on_event.", _SHORT, _EVENT, _ERROR),
-        _observable("veriff.webhook.callbacks.running", "up-down counter", "{call}", "Calls of on_event that run."),
-        _observable(
-            "veriff.webhook.callbacks.waiting", "up-down counter", "{call}", "Calls of on_event that have not started."
+        # Handlers.
+        _histogram(
+            "veriff.handler.duration",
+            "s",
+            "Duration of a call of a handler.",
+            _HANDLER,
+            _EVENT,
+            "veriff.handler.name",
+            _ERROR,
         ),
-        _counter("veriff.webhook.callbacks.dropped", "{call}", "Calls of on_event that were not made."),
+        _histogram(
+            "veriff.delivery.delay",
+            "s",
+            "Time from the record of an event until its first attempt begins.",
+            _DELAY,
+            _EVENT,
+        ),
+        _observable("veriff.deliveries.running", "up-down counter", "{event}", "Events whose handlers run."),
+        _counter("veriff.deliveries.dead", "{event}", "Events whose last attempt failed: dead letters.", _EVENT),
         # The inbox.
         _observable(
             "veriff.inbox.records.active", "up-down counter", "{webhook}", "Webhooks that the inbox is recording."

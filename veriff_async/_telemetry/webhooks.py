@@ -8,8 +8,8 @@ trace of the submission is a link (https://opentelemetry.io/docs/specs/semconv/m
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, cast
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from attrs import define
 from opentelemetry.context import Context, get_current
@@ -36,14 +36,20 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from veriff_async._telemetry.instrumentation import Instrumentation
+    from veriff_async.models.delivery import Delivery
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult
 
-__all__ = ("Context", "Receipt", "ReceiverTelemetry")
+__all__ = ("Receipt", "ReceiverTelemetry")
 
 _SYSTEM: Final[dict[str, AttributeValue]] = {"messaging.system": "veriff", "messaging.operation.name": "process"}
 _KIND: Final = "veriff.event.kind"
 _RESULT: Final = "veriff.webhook.result"
+_HANDLER: Final = "veriff.handler.name"
+_ATTEMPT: Final = "veriff.delivery.attempt"
+
+# Spans of webhooks whose handlers have not finished. Those beyond are forgotten: the calls begin traces of their own.
+_MAX_CONTEXTS: Final = 10_000
 
 
 @define(eq=False)
@@ -66,6 +72,7 @@ class ReceiverTelemetry:
         """Export nothing yet."""
         self.instrumentation = instrumentation
         self._instruments = instrumentation.instruments
+        self._contexts: dict[tuple[str | None, str], Context] = {}
 
     @property
     def is_live(self) -> bool:
@@ -108,28 +115,50 @@ class ReceiverTelemetry:
         """Count a request that was refused."""
         self._instruments.add("veriff.webhook.refused", 1, {"veriff.webhook.refusal": reason})
 
-    def on_dropped(self, count: int) -> None:
-        """Count calls of ``on_event`` that are not made."""
-        self._instruments.add("veriff.webhook.callbacks.dropped", count, {})
+    def on_queued(self, event: WebhookEvent) -> None:
+        """Remember the span of the webhook that is received now, for the calls of handlers in this process."""
+        self._contexts[_key_of(event)] = get_current()
+        if len(self._contexts) > _MAX_CONTEXTS:
+            with suppress(RuntimeError):  # another loop has changed it
+                self._contexts.pop(next(iter(self._contexts)), None)
 
-    def capture(self) -> Context:
-        """Return the context of the webhook that is received now, for `callback`."""
-        return get_current()
+    def on_attempt(self, delivery: Delivery[WebhookEvent]) -> None:
+        """Measure how long an event waited for its first attempt."""
+        if delivery.attempt == 1:
+            delay = max(0.0, time.time() - delivery.recorded_at)
+            self._instruments.record("veriff.delivery.delay", delay, {_KIND: delivery.event.kind}, NO_EXEMPLAR)
+
+    def on_settled(self, event: WebhookEvent, *, is_dead: bool) -> None:
+        """Count a dead letter, and forget the span of an event for which no attempt follows."""
+        self._contexts.pop(_key_of(event), None)
+        if is_dead:
+            self._instruments.add("veriff.deliveries.dead", 1, {_KIND: event.kind})
 
     @contextmanager
-    def callback(self, result: RecordResult, parent: Context | None) -> Generator[None]:
-        """Run a call of ``on_event`` in a span below that of its webhook, which has ended before."""
-        started, measured = time.perf_counter(), cast("dict[str, AttributeValue]", {_KIND: result.event.kind})
-        links = links_to(_submission_of(result))
+    def handle(self, delivery: Delivery[WebhookEvent], handler: str) -> Generator[None]:
+        """Run a call of a handler in a span below that of its webhook, which has ended before.
+
+        Another process does not know that span. There a trace begins, with a link to that of the submission.
+        """
+        event, started = delivery.event, time.perf_counter()
+        measured: dict[str, AttributeValue] = {_KIND: event.kind, _HANDLER: handler}
+        links = links_to(None if delivery.state is None else delivery.state.submission)
+        attributes = {**_SYSTEM, **_event_attributes(event), _HANDLER: handler, _ATTEMPT: delivery.attempt}
+        parent = self._contexts.get(_key_of(event), Context())
         try:
-            attributes = _event_attributes(result.event)
-            with self.instrumentation.span("veriff.on_event", attributes, links=links, parent=parent):
+            with self.instrumentation.span(
+                f"process {handler}", attributes, kind=SpanKind.CONSUMER, links=links, parent=parent
+            ):
                 yield
         except BaseException as error:
             measured["error.type"] = error_type(error)
             raise
         finally:
-            self._instruments.record("veriff.webhook.callback.duration", time.perf_counter() - started, measured)
+            self._instruments.record("veriff.handler.duration", time.perf_counter() - started, measured)
+
+
+def _key_of(event: WebhookEvent) -> tuple[str | None, str]:
+    return event.session_id, event.dedup_key
 
 
 def _describe(span: Span, event: WebhookEvent, result: RecordResult | None) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         SignatureExplanation as SignatureExplanation,
     )
     from veriff_async.statistics import ReceiverStatistics as ReceiverStatistics
+    from veriff_async.webhooks._handlers import UnrecoverableError as UnrecoverableError
     from veriff_async.webhooks._http import Receiver as Receiver, WebhookResponse as WebhookResponse
     from veriff_async.webhooks._options import ReceiverOptions as ReceiverOptions
     from veriff_async.webhooks.aiohttp import aiohttp_app as aiohttp_app, aiohttp_handler as aiohttp_handler
@@ -31,6 +32,7 @@ else:
             "_protocol.authenticity": "WebhookVerification",
             "_protocol.signature_diagnosis": "SignatureCause SignatureExplanation",
             "statistics": "ReceiverStatistics",
+            "webhooks._handlers": "UnrecoverableError",
             "webhooks._http": "Receiver WebhookResponse",
             "webhooks._options": "ReceiverOptions",
             "webhooks.aiohttp": "aiohttp_app aiohttp_handler",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from veriff_async.config import DeliveryPolicy
     from veriff_async.telemetry import Telemetry
     from veriff_async.webhooks._allowed_networks import Network
-    from veriff_async.webhooks._callbacks import OnEvent
+    from veriff_async.webhooks._handlers import AnyHandler
 
 __all__ = ("ReceiverOptions",)
 
@@ -17,12 +18,13 @@ __all__ = ("ReceiverOptions",)
 class ReceiverOptions(TypedDict, total=False):
     """The options of `WebhookReceiver`. Each has a default that suits production."""
 
-    on_event: OnEvent | None
+    on_event: AnyHandler | None
     max_body: int
     body_timeout: float
     record_timeout: float
     close_timeout: float
     max_running: int
+    delivery: DeliveryPolicy | None
     allowed_networks: Collection[Network] | None
     trusted_proxies: Collection[Network]
     telemetry: Telemetry | Literal[False] | None

@@ -1,4 +1,4 @@
-"""The tasks of a receiver on one event loop: records in the inbox, and the calls of `on_event`.
+"""The tasks of a receiver on one event loop: records in the inbox, and attempts to handle events.
 
 A framework may start and stop its application many times, each time in a new loop. Tasks cannot outlive their loop, so
 they are kept by loop, and those of a loop that has ended are dropped.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from veriff_async.models.state import RecordResult
-    from veriff_async.webhooks._callbacks import CallbackQueue
+    from veriff_async.webhooks._delivery_worker import DeliveryWorker
 
 __all__ = ("LoopTasks",)
 
@@ -31,17 +31,17 @@ _CANCEL_SECONDS: Final = 1.0
 
 
 class LoopTasks:
-    """The running records and calls of one event loop.
+    """The running records and attempts of one event loop.
 
     Args:
-        tasks: The set of running tasks, which the callbacks share.
-        callbacks: The calls of ``on_event``, if there is one.
+        tasks: The set of running tasks, which the worker shares.
+        worker: Passes events to the handlers.
         is_closed: Whether webhooks are refused.
     """
 
-    def __init__(self, tasks: set[asyncio.Task[object]], callbacks: CallbackQueue | None, *, is_closed: bool) -> None:
+    def __init__(self, tasks: set[asyncio.Task[object]], worker: DeliveryWorker, *, is_closed: bool) -> None:
         """Start without tasks."""
-        self.callbacks = callbacks
+        self.worker: DeliveryWorker = worker
         self.is_closed: bool = is_closed
         self._tasks = tasks
         self.recording: int = 0
@@ -53,8 +53,8 @@ class LoopTasks:
     async def record(self, recording: Coroutine[None, None, RecordResult | InboxError], timeout: float) -> RecordResult:  # noqa: ASYNC109  waiting ends, the record does not
         """Record an event in a task of its own, and wait for it.
 
-        A server that cancels its request, or an inbox that is late, must not separate the record from the call of
-        `on_event`: the event would be in the inbox, its repetition would be ignored, and `on_event` would never run.
+        A server that cancels its request, or an inbox that is late, must not separate the record from what follows it:
+        the counters, and the handlers, which would otherwise begin about a second later.
 
         A record occupies a slot only while its request waits. If it hangs, it continues without a slot, until there are
         too many such records: then the oldest is cancelled.
@@ -91,30 +91,31 @@ class LoopTasks:
         return result
 
     async def aclose(self, timeout: float) -> None:  # noqa: ASYNC109  what has not ended by then is cancelled
-        """Wait for all tasks, and cancel the rest after some seconds."""
-        self.is_closed = True
-        own = {asyncio.current_task()}  # on_event may close the receiver, and must not wait for its own task
+        """Wait for all tasks, and cancel the rest after some seconds; attempts are then given back to the inbox."""
+        self.stop()
+        self.worker.end_wait()
+        own = {asyncio.current_task()}  # a handler may close the receiver, and must not wait for its own task
         try:
             async with asyncio.timeout(timeout):
-                # Again, since a record that ends may start a call of `on_event`.
+                # Again, since a record that ends may start an attempt.
                 while running := self._tasks - own:
                     await asyncio.wait(running)
         except TimeoutError:
             count = len(self._tasks - own)
             fields = log_fields(count=count)
-            _LOG.warning("Closed while %d records or calls of on_event were running.", count, extra=fields)
+            _LOG.warning("Closed while %d records or handlers were running.", count, extra=fields)
         finally:
-            self.drop_callbacks()
+            self.worker.close()
             unfinished = self._tasks - own
             for task in unfinished:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished, timeout=_CANCEL_SECONDS)
 
-    def drop_callbacks(self) -> None:
-        """Drop the calls that have not started."""
-        if self.callbacks is not None:
-            self.callbacks.close()
+    def stop(self) -> None:
+        """Refuse webhooks, and lease no events; may be called in another thread."""
+        self.is_closed = True
+        self.worker.stop_leasing()
 
     def _track_overdue(self, task: asyncio.Task[RecordResult | InboxError]) -> None:
         self._overdue[task] = None

@@ -5,35 +5,29 @@ One request goes through these steps, each in one place:
     handle   HTTP rules of the head (`_http`), sender's address (`_allowed_networks`), the body within its limits
     receive  `parse_webhook`: API key and signature, and only then JSON
              the inbox: the event is recorded before the response is sent
-             `on_event`: queued once for each event that is recorded for the first time (`_callbacks`)
+             in the same step it is queued for the handlers, which run afterwards (`_delivery_worker`)
 
-A record runs in a task of its own (`_tasks`), so a server that cancels the request cannot separate the record from the
-callback that follows it. A `MemoryInbox` never waits, so with it there is nothing to cancel and no task is needed.
+A record runs in a task of its own (`_tasks`), so a server that cancels the request cannot separate the record from what
+follows it. A `MemoryInbox` never waits, so with it there is nothing to cancel and no task is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing, nullcontext
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
-from io import BytesIO
-from time import time
 from typing import TYPE_CHECKING, Final, Literal, Self, cast
-
-from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields, show_log
-from veriff_async._protocol.arguments import check_number, type_name
+from veriff_async._protocol.arguments import check_number, check_optional, type_name
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
-from veriff_async._protocol.validation import is_id
 from veriff_async._protocol.webhook import parse_webhook
 from veriff_async._telemetry.setup import check_telemetry, open_instrumentation
+from veriff_async.config import DeliveryPolicy
 from veriff_async.errors import (
     ConfigurationError,
     InboxError,
@@ -42,25 +36,29 @@ from veriff_async.errors import (
     WebhookPayloadError,
 )
 from veriff_async.inbox.memory import MemoryInbox
-from veriff_async.models.events import DecisionEvent, SessionEvent, event_time
+from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.statistics import ReceiverStatistics
 from veriff_async.webhooks import _http
 from veriff_async.webhooks._allowed_networks import parse_networks
-from veriff_async.webhooks._callbacks import CallbackCounters, CallbackQueue, check_function
+from veriff_async.webhooks._body import BodyRefusedError, read_body
+from veriff_async.webhooks._delivery_attempt import DeliveryCounters
+from veriff_async.webhooks._delivery_worker import DeliveryWorker
+from veriff_async.webhooks._handlers import Handlers, check_delivery_inbox, make_handler
+from veriff_async.webhooks._recorder import EventRecorder, ReceiverCounters, to_inbox_error
+from veriff_async.webhooks._registration import HandlerRegistration
 from veriff_async.webhooks._tasks import LoopTasks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Mapping
+    from collections.abc import AsyncIterable, Collection, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from veriff_async._telemetry.webhooks import Receipt, ReceiverTelemetry
     from veriff_async.credentials import Credentials
-    from veriff_async.inbox._protocol import Inbox
-    from veriff_async.models.events import WebhookEvent
+    from veriff_async.inbox._protocol import DeliveryInbox, Inbox
     from veriff_async.models.state import RecordResult
     from veriff_async.telemetry import Telemetry
     from veriff_async.webhooks._allowed_networks import Network
-    from veriff_async.webhooks._callbacks import OnEvent
+    from veriff_async.webhooks._handlers import AnyHandler
     from veriff_async.webhooks._http import WebhookResponse
 
 __all__ = ("WebhookReceiver",)
@@ -68,43 +66,15 @@ __all__ = ("WebhookReceiver",)
 _LOG: Final = logging.getLogger(__name__)
 
 
-@define
-class _Counters:
-    """Totals over all event loops.
-
-    Attributes:
-        refused: Requests by the reason of their refusal.
-        last_recorded: When the last webhook was recorded, in seconds since 1970.
-        last_times: The time that the last new webhook states, and when it was recorded.
-    """
-
-    recorded: int = 0
-    duplicates: int = 0
-    ignored: int = 0
-    refused: Counter[str] = field(factory=Counter[str])
-    record_failures: int = 0
-    bytes_received: int = 0
-    last_recorded: float | None = None
-    last_times: tuple[datetime, float] | None = None
-
-
-class _BodyRefusedError(Exception):
-    """A body that is not read to its end."""
-
-    def __init__(self, response: WebhookResponse) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
-class WebhookReceiver:
+class WebhookReceiver(HandlerRegistration):
     """Receives webhooks: verifies, reads and records them, and returns the response.
 
     A webhook is answered 200 only when its event is in the inbox; then every wait for its session wakes, in every
-    process that shares the inbox. `on_event` is called afterwards, in the background, so it never delays the response.
-    Its failure does not lose the event and is logged by type, file and line only, since its text may hold personal
-    data. It is called once for each event that is recorded for the first time, not for repetitions, `max_running` calls
-    at a time. It is not called if the process ends before, so use it for work that may be missed, and read the inbox
-    for work that must not.
+    process that shares the inbox. Handlers, which `on` registers, are called afterwards, in the background, so they
+    never delay the response. The inbox queues an event for them in the step in which it records it. Each handler is
+    called at least once for each event, until it has finished: again after an error, and again after a crash, in any
+    process that shares the inbox. Events of one session are handled in the order of their recording. A repetition of a
+    webhook is not handled again.
 
     Use it as ``async with WebhookReceiver(...) as receiver:``, or call `aclose` at the end, before the inbox is closed.
     ``async with`` and `open` open it again, in any event loop: a framework may start and stop its application many
@@ -113,12 +83,13 @@ class WebhookReceiver:
     Args:
         credentials: The integration whose webhooks are received; can be set while the receiver runs.
         inbox: Where they are recorded.
-        on_event: Called with each `RecordResult`: a coroutine function on the loop, any other callable in a thread.
+        on_event: A handler of all events; see `on`. By default there is none.
         max_body: Bytes that a body may have; a larger one is not kept in memory.
         body_timeout: Seconds in which a body must arrive.
         record_timeout: Seconds in which the inbox must record; less than the five or so that Veriff waits.
-        close_timeout: Seconds that `aclose` waits for running records and calls.
-        max_running: Calls of `on_event` at the same time; with 1 they keep the order of recording.
+        close_timeout: Seconds that `aclose` waits for running records and handlers.
+        max_running: Number of events that are handled at the same time, one of each session.
+        delivery: How events are passed to handlers and retried. By default `DeliveryPolicy()`.
         allowed_networks: Networks that webhooks may come from, for example ``["192.0.2.0/27"]``; ``None`` allows every
             address. Checked by `handle` against `remote`, in addition to the signature, which is the proof. Veriff
             publishes its addresses on https://devdocs.veriff.com/docs/allowlisted-urls-and-ip-addresses; they may
@@ -143,13 +114,14 @@ class WebhookReceiver:
         credentials: Credentials,
         inbox: Inbox,
         *,
-        on_event: OnEvent | None = None,
+        on_event: AnyHandler | None = None,
         max_body: int = 1_048_576,
         # Each below the five seconds in which Veriff wants an answer to a webhook.
         body_timeout: float = 4.0,
         record_timeout: float = 4.0,
         close_timeout: float = 10.0,
         max_running: int = 16,
+        delivery: DeliveryPolicy | None = None,
         allowed_networks: Collection[Network] | None = None,
         trusted_proxies: Collection[Network] = (),
         telemetry: Telemetry | Literal[False] | None = None,
@@ -159,7 +131,6 @@ class WebhookReceiver:
         _check_positive(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
         _check_integers(max_body=max_body, max_running=max_running)
         _check_inbox(inbox)
-        check_function(on_event)
         show_log()
         self._credentials = check_credentials(credentials)
         self._networks = parse_networks(allowed_networks, trusted_proxies)
@@ -168,12 +139,13 @@ class WebhookReceiver:
         self._body_timeout = body_timeout
         self._record_timeout = record_timeout
         self._close_timeout = close_timeout
-        self._on_event = on_event
         self._max_running = max_running
-        # Calls of `on_event` run in the context of the program, not in that of the request that caused them.
+        self._delivery = check_optional("delivery", delivery, DeliveryPolicy, remedy="pass one") or DeliveryPolicy()
+        # Handlers run in the context of the program, not in that of the request that caused them.
         self._context = copy_context()
-        self._counters = _Counters()
-        self._callback_counters = CallbackCounters()
+        self._handlers = Handlers()
+        self._counters = ReceiverCounters()
+        self._delivery_counters = DeliveryCounters()
         self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}
         self._is_closed = False
         instrumentation = open_instrumentation(telemetry)
@@ -184,6 +156,9 @@ class WebhookReceiver:
 
             self._telemetry = ReceiverTelemetry(instrumentation)
             instrumentation.instruments.add_source(self._observe)
+        self._recorder = EventRecorder(self._handlers, self._counters, self._telemetry)
+        if on_event is not None:
+            self._add_handler(on_event, ())
         # The decoders of the usual events are compiled now and not during the first webhook.
         warm_up(DecisionEvent, SessionEvent)
 
@@ -224,8 +199,7 @@ class WebhookReceiver:
 
     def statistics(self) -> ReceiverStatistics:
         """Return the counters of this receiver, over all event loops."""
-        counters, callbacks, loops = self._counters, self._callback_counters, tuple(self._tasks_by_loop.values())
-        queues = [tasks.callbacks for tasks in loops if tasks.callbacks is not None]
+        counters, deliveries, loops = self._counters, self._delivery_counters, tuple(self._tasks_by_loop.values())
         refused = dict(counters.refused)
         last, times = counters.last_recorded, counters.last_times
         return ReceiverStatistics(
@@ -237,10 +211,11 @@ class WebhookReceiver:
             record_failures=counters.record_failures,
             bytes_received=counters.bytes_received,
             active_records=sum(tasks.recording for tasks in loops),
-            callbacks_failed=callbacks.failed,
-            callbacks_dropped=callbacks.callbacks_dropped,
-            active_callbacks=sum(queue.running for queue in queues),
-            waiting_callbacks=sum(queue.waiting for queue in queues),
+            events_queued=counters.queued,
+            events_handled=deliveries.handled,
+            attempts_failed=deliveries.failed,
+            dead_letters=deliveries.dead,
+            active_events=sum(tasks.worker.running for tasks in loops),
             last_recorded_at=None if last is None else datetime.fromtimestamp(last, UTC),
             last_webhook_age=None if times is None else max(0.0, times[1] - times[0].timestamp()),
         )
@@ -265,7 +240,52 @@ class WebhookReceiver:
         tasks = self._tasks_by_loop.get(loop)
         if tasks is None or tasks.is_closed:
             self._tasks_by_loop.pop(loop, None)
-            self._add_loop(loop)
+            tasks = self._add_loop(loop)
+        if self._handlers:
+            tasks.worker.start()
+
+    def _add_handler(
+        self, function: object, event_types: Sequence[type], name: str | None = None, *, is_transactional: bool = False
+    ) -> None:
+        handler = make_handler(function, event_types, name=name, is_transactional=is_transactional)
+        check_delivery_inbox(self._inbox, is_transactional=is_transactional)
+        self._handlers.add(handler)
+        with suppress(RuntimeError):  # usually handlers are registered before a loop runs
+            tasks = self._tasks_by_loop.get(asyncio.get_running_loop())
+            if tasks is not None:
+                tasks.worker.start()
+
+    async def handle_pending(self, *, limit: int | None = None) -> int:
+        """Call the handlers of events that are due now, and wait for them.
+
+        A cron job, a function of AWS Lambda or a test calls this instead of handling events in the background. Events
+        that wait for a retry later, or that another process handles now, are not waited for.
+
+        Args:
+            limit: Number of attempts at most; by default all that are due.
+
+        Returns:
+            The number of attempts, those that failed included.
+
+        Raises:
+            InboxError: The inbox failed.
+            InvalidArgumentError: `limit` is not a whole number above zero.
+            ConfigurationError: No event loop of asyncio is running, or the inbox is not a `DeliveryInbox`.
+
+        Example:
+            >>> count = await receiver.handle_pending()
+        """
+        loop = require_asyncio().get_loop()
+        check_delivery_inbox(self._inbox)
+        if limit is not None:
+            remedy = "give a whole number above zero"
+            check_number("limit", limit, lowest=1, whole=True, remedy=remedy, error=InvalidArgumentError)
+        tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
+        try:
+            return await tasks.worker.handle_pending(limit)
+        except Exception as error:  # noqa: BLE001  raised below, so that it is not chained
+            inbox_error = to_inbox_error(error)
+        raise inbox_error
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
         """Verify, read and record one webhook, for other protocols than HTTP; `handle` does this for HTTP.
@@ -333,8 +353,8 @@ class WebhookReceiver:
             # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
             if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
                 # This inbox never waits, so its record needs no task.
-                return self._count(tasks, event, _record_now(inbox, event, bytes(body)))
-            return await tasks.record(self._record(tasks, event), self._record_timeout)
+                return self._recorder.record_now(inbox, event, bytes(body), tasks.worker)
+            return await tasks.record(self._recorder.record(inbox, event, tasks.worker), self._record_timeout)
         except InboxError:
             self._counters.record_failures += 1
             raise
@@ -377,8 +397,8 @@ class WebhookReceiver:
         if response is not None:
             return self._refuse(response)
         try:
-            await self._receive(loop, headers, await self._read(body))
-        except _BodyRefusedError as error:
+            await self._receive(loop, headers, await read_body(body, self._max_body, self._body_timeout))
+        except BodyRefusedError as error:
             return self._refuse(error.response)
         except (SignatureError, WebhookPayloadError) as error:
             _LOG.warning(
@@ -399,11 +419,12 @@ class WebhookReceiver:
         return _http.RECORDED
 
     async def aclose(self) -> None:
-        """Refuse further webhooks, wait for running records and calls of `on_event`, and then cancel the rest.
+        """Refuse further webhooks, wait for running records and handlers, and then cancel the rest.
 
-        Later webhooks are answered 503, so that Veriff sends them again, about an hour later. A function that runs in a
-        thread cannot be cancelled: it ends by itself. Call `aclose` in the event loop that used the receiver; records
-        and calls in another loop continue there.
+        Later webhooks are answered 503, so that Veriff sends them again, about an hour later. Events whose handlers are
+        cancelled are given back to the inbox, so another process handles them at once. A function that runs in a thread
+        cannot be cancelled: it ends by itself. With a `MemoryInbox`, all events that are due are handled first. Call
+        `aclose` in the event loop that used the receiver; records and handlers in another loop continue there.
         """
         require_asyncio()
         self._is_closed = True
@@ -412,26 +433,27 @@ class WebhookReceiver:
             await tasks.aclose(self._close_timeout)
         else:  # the program closes it from outside of the loops that used it
             for other in tuple(self._tasks_by_loop.values()):
-                other.is_closed = True
+                other.stop()
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> LoopTasks:
         """Return the tasks of an event loop, and drop those of loops that have ended."""
-        for other, tasks in tuple(self._tasks_by_loop.items()):
+        for other, ended in tuple(self._tasks_by_loop.items()):
             if other.is_closed():
                 self._tasks_by_loop.pop(other, None)
-                tasks.drop_callbacks()
+                ended.worker.close()
         running = set[asyncio.Task[object]]()
-        callbacks = None
-        if self._on_event is not None:
-            callbacks = CallbackQueue(
-                self._on_event,
-                max_running=self._max_running,
-                tasks=running,
-                counters=self._callback_counters,
-                context=self._context,
-                telemetry=self._telemetry,
-            )
-        tasks = self._tasks_by_loop[loop] = LoopTasks(running, callbacks, is_closed=self._is_closed)
+        worker = DeliveryWorker(
+            cast("DeliveryInbox", self._inbox),  # checked when a handler is registered
+            self._handlers,
+            policy=self._delivery,
+            max_running=self._max_running,
+            tasks=running,
+            counters=self._delivery_counters,
+            context=self._context,
+            is_shared=not isinstance(self._inbox, MemoryInbox),
+            telemetry=self._telemetry,
+        )
+        tasks = self._tasks_by_loop[loop] = LoopTasks(running, worker, is_closed=self._is_closed)
         return tasks
 
     def _observe(self) -> Mapping[str, float]:
@@ -439,8 +461,7 @@ class WebhookReceiver:
         load = self.statistics()
         return {
             "veriff.inbox.records.active": load.active_records,
-            "veriff.webhook.callbacks.running": load.active_callbacks,
-            "veriff.webhook.callbacks.waiting": load.waiting_callbacks,
+            "veriff.deliveries.running": load.active_events,
         }
 
     def _count_refusal(self, reason: str) -> None:
@@ -454,79 +475,6 @@ class WebhookReceiver:
         fields = log_fields(status=response.status, cause=cause)
         _LOG.warning("Refused a webhook with %d: %s", response.status, cause, extra=fields)
         return response
-
-    async def _read(self, body: bytes | AsyncIterable[bytes]) -> bytes:
-        """Return a body, holding no more than the limit; a generator is closed if it is not read to its end."""
-        if not isinstance(body, AsyncIterable):
-            body = as_bytes(body)
-            if len(body) > self._max_body:
-                raise _BodyRefusedError(_http.TOO_LARGE)
-            return body
-        # The announced length was checked before, but chunked bodies announce none.
-        buffer = BytesIO()
-        limit = asyncio.timeout(self._body_timeout)
-        is_generator = isinstance(body, AsyncGenerator)
-        source = aclosing(cast("AsyncGenerator[bytes]", body)) if is_generator else nullcontext()
-        try:
-            async with limit, source:
-                async for chunk in body:
-                    data = as_bytes(chunk, "a chunk of the body")
-                    if buffer.tell() + len(data) > self._max_body:
-                        raise _BodyRefusedError(_http.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
-                    buffer.write(data)
-        except (_BodyRefusedError, InvalidArgumentError):
-            raise
-        except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
-            raise _BodyRefusedError(_http.TOO_SLOW if limit.expired() else _http.INCOMPLETE) from None
-        return buffer.getvalue()
-
-    async def _record(self, tasks: LoopTasks, event: WebhookEvent) -> RecordResult | InboxError:
-        """Record an event and queue its callback; an error is returned, since the request may have ended."""
-        try:
-            result = await self._inbox.record(event)
-            _ = result.is_duplicate, result.ignored  # a user's inbox may return anything
-        except Exception as error:  # noqa: BLE001  a user's inbox may raise anything
-            return _to_inbox_error(error)
-        return self._count(tasks, event, result)
-
-    def _count(self, tasks: LoopTasks, event: WebhookEvent, result: RecordResult) -> RecordResult:
-        """Count a record, and queue its callback."""
-        is_duplicate, counters = result.is_duplicate, self._counters
-        counters.recorded += 1
-        counters.last_recorded = now = time()
-        if is_duplicate:
-            counters.duplicates += 1
-        else:
-            if result.ignored is not None:
-                counters.ignored += 1
-            sent = event_time(event)
-            if sent is not None:
-                counters.last_times = sent, now
-            if (telemetry := self._telemetry) is not None and telemetry.is_live:
-                telemetry.on_record(event, result, None if sent is None else now - sent.timestamp())
-        if _LOG.isEnabledFor(logging.DEBUG):
-            kind, session_id = type(event).__name__, event.session_id
-            # The id of an unknown event may be anything.
-            safe_id = session_id if session_id is not None and is_id(session_id) else None
-            fields = log_fields(event=kind, session_id=safe_id, is_duplicate=is_duplicate)
-            _LOG.debug("Recorded a webhook: %s%s", kind, ", again" if is_duplicate else "", extra=fields)
-        if tasks.callbacks is not None and not is_duplicate:
-            tasks.callbacks.add(result)
-        return result
-
-
-def _record_now(inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
-    try:
-        return inbox.record_now(event, body=body)
-    except Exception as error:  # noqa: BLE001  raised below, so that it is not chained
-        inbox_error = _to_inbox_error(error)
-    raise inbox_error
-
-
-def _to_inbox_error(error: Exception) -> InboxError:
-    if isinstance(error, InboxError):
-        return error
-    return InboxError(f"The inbox failed with {type(error).__name__}: have it raise an InboxError that says why.")
 
 
 def _check_positive(**options: object) -> None:

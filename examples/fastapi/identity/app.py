@@ -27,15 +27,17 @@ from identity.store import Record, Store
 from identity.verification import ALREADY_SENT, View, explain, follow, is_submitted_before, view_of
 from veriff_async import (
     BadRequestError,
+    Delivery,
     Media,
     Person,
     ProblemDetails,
     VeriffClient,
     VeriffError,
     VerificationSession,
+    WebhookEvent,
     end_waits_on_signals,
 )
-from veriff_async.inbox import RecordResult, SqliteInbox
+from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 logger = logging.getLogger("identity")
@@ -266,9 +268,9 @@ async def answer_error(request: Request, error: Exception) -> Response:
     return await render(request, await find_verification(request), message, status, may_insist=may_insist)
 
 
-async def log_webhook(result: RecordResult) -> None:
-    """Log a webhook. Start the work that follows a decision here, such as a mail."""
-    logger.info("%s webhook for session %s", result.event.kind, result.event.session_id)
+async def log_webhook(delivery: Delivery[WebhookEvent]) -> None:
+    """Log a webhook. Start the work that follows a decision here, such as a mail; it is called again if it fails."""
+    logger.info("%s webhook for session %s", delivery.event.kind, delivery.event.session_id)
 
 
 def create_app() -> FastAPI:

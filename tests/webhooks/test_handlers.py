@@ -1,4 +1,4 @@
-"""Calls of `on_event`: they delay no response, lose no event, and happen even if the request is cancelled."""
+"""Handlers delay no response, get every event at least once, and are called even if the request is cancelled."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, sign_headers, under_aiohttp
-from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, InboxError, SessionEvent
+from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, DeliveryPolicy, InboxError, SessionEvent
 from veriff_async._protocol.webhook import dump_event
-from veriff_async.testing import decision_event
+from veriff_async.models.delivery import Delivery, DeliveryStatus
+from veriff_async.testing import decision_event, session_event
 from veriff_async.webhooks import WebhookReceiver, _tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from typing import TypeAlias
 
-    from veriff_async.inbox import MemoryInbox, RecordResult
+    from veriff_async.inbox import MemoryInbox
+    from veriff_async.models.events import WebhookEvent
+
+    AnyDelivery: TypeAlias = Delivery[WebhookEvent]
 
 pytestmark = pytest.mark.anyio
 
 BODY: Final = message()
+ONCE: Final = DeliveryPolicy(max_attempts=1)
 
 
 async def take(receiver: WebhookReceiver, body: bytes = BODY) -> int:
@@ -40,13 +46,13 @@ class Slow:
 
     def __init__(self) -> None:
         """Start without results."""
-        self.results: list[RecordResult] = []
+        self.results: list[AnyDelivery] = []
         self.began = asyncio.Event()
         self.may_end = asyncio.Event()
         self.ended = 0
         self.cancelled = 0
 
-    async def __call__(self, result: RecordResult) -> None:
+    async def __call__(self, result: AnyDelivery) -> None:
         """Note a result."""
         self.results.append(result)
         self.began.set()
@@ -60,7 +66,7 @@ class Slow:
 
 async def test_on_event_gets_the_record_result(inbox: MemoryInbox) -> None:
     """It gets the event, the state and the reason if it was ignored, and is not called for a repetition."""
-    results: list[RecordResult] = []
+    results: list[AnyDelivery] = []
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver)]
 
@@ -76,10 +82,10 @@ async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow) as receiver:
         assert 200 == await take(receiver)
         await slow.began.wait()
-        assert 1 == receiver.statistics().active_callbacks
+        assert 1 == receiver.statistics().active_events
         slow.may_end.set()
 
-    assert (1, 0) == (slow.ended, receiver.statistics().active_callbacks)
+    assert (1, 0) == (slow.ended, receiver.statistics().active_events)
 
 
 async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
@@ -87,7 +93,7 @@ async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
     threads: list[int] = []
     may_end = threading.Event()
 
-    def block(_recorded: RecordResult) -> None:
+    def block(_delivery: AnyDelivery) -> None:
         threads.append(threading.get_ident())
         may_end.wait()
 
@@ -106,11 +112,11 @@ async def test_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
     """Partials and functions around a coroutine function are awaited on the loop."""
     threads: list[int] = []
 
-    async def note(_word: str, _recorded: RecordResult) -> None:
+    async def note(_word: str, _delivery: AnyDelivery) -> None:
         await asyncio.sleep(0)
         threads.append(threading.get_ident())
 
-    def around(result: RecordResult) -> object:
+    def around(result: AnyDelivery) -> object:
         return note("", result)
 
     for function in (partial(note, ""), around):
@@ -122,60 +128,61 @@ async def test_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
 async def test_failed_on_event_loses_no_event(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The event is recorded and answered 200, and the log has type, file and line of the error, not its text."""
 
-    async def fail(result: RecordResult) -> None:
+    async def fail(result: AnyDelivery) -> None:
         await asyncio.sleep(0)
         raise ValueError(result, "ada@example.com")
 
-    async def await_what_was_cancelled(_recorded: RecordResult) -> None:
+    async def await_what_was_cancelled(_delivery: AnyDelivery) -> None:
         gone = asyncio.get_running_loop().create_future()
         gone.cancel()
         await gone
 
-    functions: list[Callable[[RecordResult], object]] = [fail, await_what_was_cancelled, lambda _: 1 // 0]
+    functions: list[Callable[[AnyDelivery], object]] = [fail, await_what_was_cancelled, lambda _: 1 // 0]
     for number, function in enumerate(functions):
-        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=1) as receiver:
+        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, delivery=ONCE) as receiver:
             assert 200 == await take(receiver, message("started", f"{number}"))
             assert 200 == await take(receiver, message("submitted", f"{number}"))
-        assert (2, 2, 0) == (
+        assert (2, 2, 2) == (
             len(await inbox.get_events(f"{number}")),
-            receiver.statistics().callbacks_failed,
-            receiver.statistics().callbacks_dropped,
+            receiver.statistics().attempts_failed,
+            receiver.statistics().dead_letters,
         )
 
     assert all(word in caplog.text for word in ("ValueError", "CancelledError", "ZeroDivisionError"))
-    assert 6 == caplog.text.count(f" at {__file__}:")
+    # A failure is logged once, and once more with the dead letter.
+    assert 12 == caplog.text.count(f" at {__file__}:")
     assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
 
 
 async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The log names file and line where an error was raised and of the user's function, in a thread and on the loop."""
 
-    def raise_deep(_recorded: RecordResult) -> None:
+    def raise_deep(_delivery: AnyDelivery) -> None:
         json.loads("ada@example.com")
 
-    async def raise_later(result: RecordResult) -> None:
+    async def raise_later(result: AnyDelivery) -> None:
         await asyncio.sleep(0)
         raise_deep(result)
 
     class OddError(BaseException):
         """An exception that is not a subclass of Exception, as some libraries have."""
 
-    async def raise_odd(_recorded: RecordResult) -> None:
+    async def raise_odd(_delivery: AnyDelivery) -> None:
         raise OddError
 
-    functions: list[Callable[[RecordResult], object]] = [raise_deep, raise_later, raise_odd, partial(raise_later)]
+    functions: list[Callable[[AnyDelivery], object]] = [raise_deep, raise_later, raise_odd, partial(raise_later)]
     for number, function in enumerate(functions):
-        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
+        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, delivery=ONCE) as receiver:
             assert 200 == await take(receiver, message(session_id=f"{number}"))
-        assert 1 == receiver.statistics().callbacks_failed
+        assert 1 == receiver.statistics().attempts_failed
 
     first, later = raise_deep.__code__.co_firstlineno + 1, raise_later.__code__.co_firstlineno + 2
-    deep = rf"on_event failed with JSONDecodeError at \S+decoder.py:\d+, called from {re.escape(__file__)}:"
-    lines = [record.getMessage() for record in caplog.records]
-    assert re.match(f"{deep}{first};", lines[0])
-    assert re.match(f"{deep}{later};", lines[1])
-    assert lines[2].startswith(f"on_event failed with OddError at {__file__}:")
-    assert re.match(f"{deep}{later};", lines[3])
+    deep = rf"\S+ failed with JSONDecodeError at \S+decoder.py:\d+, called from {re.escape(__file__)}:"
+    lines = [line.removeprefix("Handler ") for record in caplog.records if " failed" in (line := record.getMessage())]
+    assert re.match(f"{deep}{first} in attempt 1", lines[0])
+    assert re.match(f"{deep}{later} in attempt 1", lines[1])
+    assert f".raise_odd failed with OddError at {__file__}:" in lines[2]
+    assert re.match(f"{deep}{later} in attempt 1", lines[3])
     assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
 
 
@@ -185,44 +192,42 @@ async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str)
     turn, calls_in = 0, Counter[int]()
     may_end = asyncio.Event()
 
-    async def wait_first(_recorded: RecordResult) -> None:
+    async def wait_first(_delivery: AnyDelivery) -> None:
         await may_end.wait()
         calls_in[turn] += 1
 
-    async def return_at_once(_recorded: RecordResult) -> None:
+    async def return_at_once(_delivery: AnyDelivery) -> None:
         calls_in[turn] += 1
 
-    def plain(_recorded: RecordResult) -> None:
+    def plain(_delivery: AnyDelivery) -> None:
         calls_in[turn] += 1
 
     function = {"async": wait_first, "async that returns at once": return_at_once, "plain": plain}[kind]
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=4) as receiver:
-        recorded = await receiver.receive(sign_headers(BODY), BODY)
-        calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
-        assert calls is not None
-        for _ in range(299):
-            calls.add(recorded)
+        for number in range(300):
+            await inbox.record(session_event(f"s-{number}", "started"), deliver=True)
+        await receiver.receive(sign_headers(BODY), BODY)
         may_end.set()
-        while calls.running or calls.waiting:
+        while receiver.statistics().events_handled < 301:
             turn += 1
             await asyncio.sleep(0)
 
-    assert 300 == calls_in.total()
+    assert 301 == calls_in.total()
     assert 4 >= max(calls_in.values())
 
 
 async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> None:
-    """A program that cancels every task of the loop loses the calls that ran; the others follow the next event."""
-    slow, results = Slow(), list[object]()
+    """If a program cancels every task of the loop, the attempts are given back and begin again with the next event."""
+    slow, results = Slow(), list["AnyDelivery"]()
 
-    async def call(result: RecordResult) -> None:
+    async def call(result: AnyDelivery) -> None:
         await slow(result)
         results.append(result)
 
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=call, max_running=1) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
         await slow.began.wait()
-        ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("veriff on_event")]
+        ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("veriff handler")]
         assert 2 == len(ours)
         for task in ours:
             task.cancel()
@@ -230,7 +235,7 @@ async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> No
         slow.may_end.set()
         assert 200 == await take(receiver, message(session_id="another"))
 
-    assert 2 == len(results)
+    assert [1, 1, 1] == [delivery.attempt for delivery in results]
 
 
 async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
@@ -240,7 +245,7 @@ async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
         for number in range(5):
             assert 200 == await take(receiver, message(session_id=f"{number}"))
         await slow.began.wait()
-        assert (1, 4) == (receiver.statistics().active_callbacks, receiver.statistics().waiting_callbacks)
+        assert (1, 5) == (receiver.statistics().active_events, receiver.statistics().events_queued)
         slow.may_end.set()
 
     assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.results]
@@ -324,7 +329,7 @@ async def test_hanging_records_leave_their_slots(
 
 
 async def test_closing_waits_and_then_cancels(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
-    """Running calls are cancelled, waiting calls are dropped, and all events are recorded."""
+    """Running calls are cancelled; their events and those that wait stay queued, with no attempt counted."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
     assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
@@ -334,8 +339,9 @@ async def test_closing_waits_and_then_cancels(inbox: MemoryInbox, advance_time: 
     advance_time(10.1)
     await closing
 
-    assert (1, 0, 1) == (slow.cancelled, slow.ended, receiver.statistics().callbacks_dropped)
-    assert 2 == len(await inbox.get_events("8f0d1ab6"))
+    assert (1, 0, 0) == (slow.cancelled, slow.ended, receiver.statistics().attempts_failed)
+    waiting = await inbox.get_deliveries(status=DeliveryStatus.QUEUED)
+    assert [0, 0] == [record.attempts for record in waiting]
 
 
 async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
@@ -343,7 +349,7 @@ async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance
     may_end = threading.Event()
     began = threading.Event()
 
-    def block(_recorded: RecordResult) -> None:
+    def block(_delivery: AnyDelivery) -> None:
         began.set()
         may_end.wait()
 
@@ -382,35 +388,12 @@ async def test_closing_cancels_a_hanging_record(advance_time: Callable[[float], 
     assert 503 == await late
 
 
-async def test_calls_beyond_the_backlog_are_dropped(
-    inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, advance_time: Callable[[float], None]
-) -> None:
-    """Ten thousand calls may wait; events beyond that are recorded without a call."""
-    slow = Slow()
-    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
-    recorded = await receiver.receive(sign_headers(BODY), BODY)
-    await slow.began.wait()
-    calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
-    assert calls is not None
-    for _ in range(10_000):
-        calls.add(recorded)
-    assert 200 == await take(receiver, message("submitted"))
-
-    assert (10_000, 1) == (receiver.statistics().waiting_callbacks, receiver.statistics().callbacks_dropped)
-    assert "too slow" in caplog.text
-    assert 2 == len(await inbox.get_events("8f0d1ab6"))
-    closing = asyncio.create_task(receiver.aclose())
-    await asyncio.sleep(0)
-    advance_time(10.1)
-    await closing
-
-
 @pytest.mark.parametrize("ip", [None, "::1"])
 async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str | None) -> None:
     """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
     decisions: list[str] = []
 
-    async def report(result: RecordResult) -> None:  # as in docs/how-to/receive-webhooks.md
+    async def report(result: AnyDelivery) -> None:  # as in docs/how-to/receive-webhooks.md
         if result.ignored is None and isinstance(result.event, DecisionEvent):
             decisions.append(result.event.decision.status)
 
@@ -427,24 +410,24 @@ async def test_exit_in_a_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     """An exit in its thread is a failure of the call: the server and later calls continue."""
-    results: list[RecordResult] = []
+    results: list[AnyDelivery] = []
 
-    def leave(result: RecordResult) -> None:
+    def leave(result: AnyDelivery) -> None:
         results.append(result)
         raise kind
 
-    async with WebhookReceiver(CREDENTIALS, inbox, on_event=leave) as receiver:
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=leave, delivery=ONCE) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
 
-    assert (2, 2) == (len(results), receiver.statistics().callbacks_failed)
-    assert f"on_event failed with {kind.__name__} at {__file__}" in caplog.text
+    assert (2, 2) == (len(results), receiver.statistics().attempts_failed)
+    assert f".leave failed with {kind.__name__} at {__file__}" in caplog.text
 
 
 async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
     """A function that closes the receiver does not wait for itself."""
-    closed: list[RecordResult] = []
+    closed: list[AnyDelivery] = []
 
-    async def close(result: RecordResult) -> None:
+    async def close(result: AnyDelivery) -> None:
         await receiver.aclose()
         closed.append(result)
 
@@ -453,7 +436,7 @@ async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
         assert 200 == await take(receiver)
 
     assert 1 == len(closed)
-    assert 0 == receiver.statistics().callbacks_failed
+    assert 0 == receiver.statistics().attempts_failed
 
 
 def test_hanging_call_does_not_keep_the_process_alive() -> None:
@@ -484,7 +467,7 @@ asyncio.run(main())
     assert (0, b"") == (ended.returncode, ended.stdout)
 
 
-async def never_run(_recorded: RecordResult) -> AsyncGenerator[None]:
+async def never_run(_delivery: AnyDelivery) -> AsyncGenerator[None]:
     """Be a generator function by mistake."""
     yield
 
