@@ -28,9 +28,9 @@ from veriff_async.cli._http import ProbeResult
 from veriff_async.cli.listen import display
 from veriff_async.cli.listen.forward import Forwarder, ForwardResult
 from veriff_async.cli.listen.server import serve
-from veriff_async.cli.trigger_samples import samples
 from veriff_async.inbox import IgnoredReason, RecordResult, SqliteInbox
 from veriff_async.sandbox import Sandbox, WebhookKind
+from veriff_async.sandbox._samples import samples
 
 if TYPE_CHECKING:
     import subprocess

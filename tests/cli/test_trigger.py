@@ -21,8 +21,8 @@ from veriff_async.cli._commands import cli
 from veriff_async.cli._http import HttpProbe
 from veriff_async.cli.trigger import choose_samples, send_samples
 from veriff_async.cli.trigger_overrides import Override, override
-from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import WebhookKind
+from veriff_async.sandbox._samples import STATUSES, SUBJECTS, samples
 
 if TYPE_CHECKING:
     import subprocess

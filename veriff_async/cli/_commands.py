@@ -25,6 +25,7 @@ COMMANDS: Final = (
     "delete",
     "listen",
     "trigger",
+    "check-receiver",
     "doctor",
     "sandbox",
     "record",
@@ -36,6 +37,7 @@ COMMANDS: Final = (
 # Modules of commands that are not in the module of their own name.
 _MODULES: Final = {
     **{name: f"{name}.command" for name in ("batch", "doctor", "listen", "sandbox")},
+    "check-receiver": "check_receiver.command",
     **dict.fromkeys(("attempts", "person", "watchlist", "delete"), "session_data"),
 }
 
@@ -52,7 +54,7 @@ class _Commands(CommandLine):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"veriff_async.cli.{_MODULES.get(cmd_name, cmd_name)}")
-        command: object = getattr(module, cmd_name)
+        command: object = getattr(module, cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
 

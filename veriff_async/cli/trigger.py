@@ -22,10 +22,10 @@ from veriff_async.cli._options import InputFile, env_file_option, json_option
 from veriff_async.cli._runtime import ExitCode, print_json, run, stdout_output, warn
 from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.trigger_overrides import Override, override
-from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, Sample, samples
 from veriff_async.errors import DecodeError
 from veriff_async.sandbox import SandboxOptions, WebhookKind
 from veriff_async.sandbox._auth import webhook_headers
+from veriff_async.sandbox._samples import STATUSES, SUBJECTS, Sample, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -27,10 +27,10 @@ from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stdout_output
 from veriff_async.cli.doctor import checks
 from veriff_async.cli.doctor.network import reach
-from veriff_async.cli.trigger_samples import samples
 from veriff_async.health import CheckOutcome, CheckResult
 from veriff_async.sandbox import WebhookKind
 from veriff_async.sandbox._auth import webhook_headers
+from veriff_async.sandbox._samples import samples
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:

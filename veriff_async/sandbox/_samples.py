@@ -16,9 +16,10 @@ from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.registry import CurpResult, CurpStatus, IneCurpResult, IneRecord, IneResult
 from veriff_async.models.watchlist import CheckType, MatchStatus, WatchlistScreening
-from veriff_async.sandbox import SandboxOptions, WebhookKind, _session_data
+from veriff_async.sandbox import _session_data
 from veriff_async.sandbox._decision_spec import DecisionSpec
-from veriff_async.sandbox._rules import SandboxRules
+from veriff_async.sandbox._records import WebhookKind
+from veriff_async.sandbox._rules import SandboxOptions, SandboxRules
 from veriff_async.sandbox._scenario import Post, Scenario
 
 if TYPE_CHECKING:
@@ -51,12 +52,9 @@ STATUSES: Final[dict[WebhookKind, tuple[str, ...]]] = {
 }
 """The statuses to choose from; kinds that are missing here have a single one."""
 
-_CREATION: Final[JsonObject] = {
-    "verification": {
-        "person": {"firstName": "Ada", "lastName": "Specimen", "dateOfBirth": "1990-12-10", "nationality": "EE"},
-        "document": {"type": "ID_CARD", "country": "EE", "number": "AA0000000"},
-        "vendorData": "veriff-async trigger",
-    }
+_VERIFICATION: Final[JsonObject] = {
+    "person": {"firstName": "Ada", "lastName": "Specimen", "dateOfBirth": "1990-12-10", "nationality": "EE"},
+    "document": {"type": "ID_CARD", "country": "EE", "number": "AA0000000"},
 }
 
 
@@ -69,7 +67,14 @@ class Sample:
     body: JsonObject
 
 
-def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: datetime) -> list[Sample]:
+def samples(
+    kind: WebhookKind,
+    *,
+    session_id: str,
+    status: str | None,
+    now: datetime,
+    vendor_data: str = "veriff-async trigger",
+) -> list[Sample]:
     """Return the webhooks of one kind: two for `WebhookKind.EVENT` (started, submitted), else one.
 
     Args:
@@ -77,9 +82,10 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
         session_id: Session id in the webhooks; all kinds are about the same attempt.
         status: One of `STATUSES` of this kind, or `None` for the most common one.
         now: Time of the event.
+        vendor_data: The ``vendorData`` in the webhooks.
     """
     scenario = _scenario(session_id, full_auto=kind == WebhookKind.FULL_AUTO)
-    scenario.create(_CREATION, now=now, host="")
+    scenario.create({"verification": {**_VERIFICATION, "vendorData": vendor_data}}, now=now, host="")
     session = scenario.sessions.get(session_id)
     if kind == WebhookKind.EVENT:
         words = (Status.STARTED, Status.SUBMITTED)

@@ -1,0 +1,1 @@
+"""Cases for webhook endpoints in any language: what is sent, what is expected, and how to fix the endpoint."""

@@ -1,0 +1,341 @@
+"""Cases about authenticity: webhooks of strangers are refused, and each form of a correct signature is accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from veriff_async._protocol import headers
+from veriff_async._protocol.signing import sign
+from veriff_async.sandbox._records import WebhookKind
+from veriff_async.testing.receiver_check import _fixes
+from veriff_async.testing.receiver_check._case import CaseGroup, CaseSeverity, Finding, RunnableCase
+from veriff_async.testing.receiver_check._context import Webhook
+from veriff_async.testing.receiver_check._judge import judge_accepted, judge_refused
+from veriff_async.testing.receiver_check._sources import CONVENTION, HMAC_PAGE, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from veriff_async.testing.receiver_check._context import CheckContext
+    from veriff_async.testing.receiver_check._fixes import Fix
+
+__all__ = ("SIGNATURE_CASES",)
+
+_FORGERY: Final = "Anyone who knows the address could report any person as verified."
+_DIGITS: Final = 64
+
+
+def _body(context: CheckContext) -> bytes:
+    return context.webhook(context.sample(WebhookKind.DECISION, "approved")).body
+
+
+def _refused(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
+    async def run(context: CheckContext) -> Finding:
+        return judge_refused(await context.post(make(context)), "The forged webhook")
+
+    return run
+
+
+def _accepted(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
+    async def run(context: CheckContext) -> Finding:
+        return judge_accepted(await context.post(make(context)))
+
+    return run
+
+
+def _forged(  # noqa: PLR0913  one for each part of a case
+    name: str,
+    sends: str,
+    make: Callable[[CheckContext, bytes], tuple[tuple[str, str], ...]],
+    *,
+    why: str = _FORGERY,
+    severity: CaseSeverity = CaseSeverity.ERROR,
+    source: str = HMAC_PAGE,
+    fix: Fix = _fixes.SIGNATURE,
+) -> RunnableCase:
+    """Return a case that sends a decision whose headers must not be accepted."""
+
+    def webhook(context: CheckContext) -> Webhook:
+        body = _body(context)
+        return Webhook(body, make(context, body))
+
+    return RunnableCase(
+        name=name,
+        group=CaseGroup.SIGNATURES,
+        severity=severity,
+        sends=sends,
+        expects="refuse it with 4xx",
+        why=why,
+        source=source,
+        fix=fix,
+        run=_refused(webhook),
+    )
+
+
+def _without(pairs: tuple[tuple[str, str], ...], prefix: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in pairs if not name.startswith(prefix))
+
+
+def _changed_byte(context: CheckContext) -> Webhook:
+    webhook = context.webhook(context.sample(WebhookKind.DECISION, "declined"))
+    # Of the same length, and still JSON: the attack is a decision that says approved.
+    return Webhook(webhook.body.replace(b'"status":"declined"', b'"status":"approved"'), webhook.headers)
+
+
+def _written_again(context: CheckContext) -> Webhook:
+    webhook = context.webhook(context.sample(WebhookKind.DECISION, "approved"))
+    return Webhook(webhook.body.replace(b'":', b'": ').replace(b',"', b', "'), webhook.headers)
+
+
+def _other_event(context: CheckContext) -> Webhook:
+    other = context.webhook(context.sample(WebhookKind.DECISION, "declined"))
+    return Webhook(_body(context), other.headers)
+
+
+async def _second_secret(context: CheckContext) -> Finding:
+    if not context.credentials.previous_secrets:
+        return Finding.not_checked(
+            "Give both secrets, newest first: VERIFF_SHARED_SECRET=new,old, or Credentials(previous_secrets=...)."
+        )
+    for secret in context.credentials.previous_secrets:
+        finding = judge_accepted(
+            await context.post(context.webhook(context.sample(WebhookKind.DECISION), secret=secret)),
+            "The webhook with an older secret",
+        )
+        if finding.message != "HTTP 200.":
+            return finding
+    return Finding.passed("HTTP 200.")
+
+
+async def _revoked_secret(context: CheckContext) -> Finding:
+    if context.options.revoked_secret is None:
+        return Finding.not_checked("Give the deleted secret: VERIFF_REVOKED_SECRET, or revoked_secret=....")
+    webhook = context.webhook(context.sample(WebhookKind.DECISION), secret=context.options.revoked_secret)
+    return judge_refused(await context.post(webhook), "The webhook with the deleted secret")
+
+
+def _contradiction(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
+    right = context.sign_headers(sign(context.credentials.shared_secret, body))
+    wrong = dict(context.sign_headers("0" * _DIGITS))
+    return tuple((name, wrong[name] if name == headers.VRF_HMAC_SIGNATURE.lower() else value) for name, value in right)
+
+
+def _legacy(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
+    digest = hashlib.sha256(body).hexdigest()
+    return (*context.sign_headers(None), ("x-signature", digest))
+
+
+_DECISION_SIGNED: Final = "a decision whose signature is"
+
+SIGNATURE_CASES: Final = (
+    _forged("signature-missing", "a decision without a signature", lambda context, _body: context.sign_headers(None)),
+    _forged("signature-empty", "a decision with an empty signature", lambda context, _body: context.sign_headers("")),
+    _forged(
+        "signature-wrong-secret",
+        "a decision signed with another secret",
+        lambda context, body: context.sign_headers(sign(str(uuid4()), body)),
+    ),
+    _forged(
+        "signature-empty-secret",
+        "a decision signed with an empty secret",
+        lambda context, body: context.sign_headers(hmac.digest(b"", body, "sha256").hex()),
+        why="A missing environment variable often becomes an empty secret, which everybody knows.",
+        fix=_fixes.SECRET,
+    ),
+    _forged(
+        "signature-undefined-secret",
+        "a decision signed with the word undefined",
+        lambda context, body: context.sign_headers(sign("undefined", body)),
+        why="In JavaScript and shells a missing variable can become the text undefined, which everybody knows.",
+        fix=_fixes.SECRET,
+    ),
+    _forged(
+        "signature-api-key",
+        "a decision signed with the API key",
+        lambda context, body: context.sign_headers(sign(context.credentials.api_key, body)),
+        why="The API key is in a header of each request, so it proves nothing.",
+        fix=_fixes.SECRET,
+    ),
+    _forged(
+        "signature-hash",
+        f"{_DECISION_SIGNED} the plain SHA-256 of the body",
+        lambda context, body: context.sign_headers(hashlib.sha256(body).hexdigest()),
+        why="A hash without a secret can be made by anyone.",
+    ),
+    _forged(
+        "signature-legacy-header",
+        "a decision with only the old header x-signature, a plain SHA-256",
+        _legacy,
+        why="A hash without a secret can be made by anyone.",
+    ),
+    _forged(
+        "signature-of-nothing",
+        f"{_DECISION_SIGNED} that of an empty body",
+        lambda context, _body: context.sign_headers(sign(context.credentials.shared_secret, b"")),
+        why="An endpoint whose framework has consumed the body computes the signature of nothing, for every webhook.",
+        fix=_fixes.RAW_BODY,
+    ),
+    _forged(
+        "signature-short",
+        f"{_DECISION_SIGNED} cut after 8 digits",
+        lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body)[:8]),
+        why="An endpoint that compares only a part of the signature can be guessed.",
+    ),
+    _forged(
+        "signature-not-hex",
+        f"{_DECISION_SIGNED} 64 letters that are not hex digits",
+        lambda context, _body: context.sign_headers("z" * _DIGITS),
+    ),
+    _forged(
+        "signature-not-ascii",
+        f"{_DECISION_SIGNED} not ASCII",
+        lambda context, _body: context.sign_headers("\xe9" * _DIGITS),
+        why="Some comparisons raise an error for such text, and a failing endpoint looks like an outage.",
+    ),
+    RunnableCase(
+        name="body-changed",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a declined decision that was changed to approved, with the original signature",
+        expects="refuse it with 4xx",
+        why="Anyone between Veriff and the endpoint could turn a decision around.",
+        source=HMAC_PAGE,
+        fix=_fixes.SIGNATURE,
+        run=_refused(_changed_byte),
+    ),
+    RunnableCase(
+        name="body-written-again",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a decision with other white space than the signed one",
+        expects="refuse it with 4xx",
+        why="An endpoint that accepts it signs JSON that it has written itself, so it refuses genuine webhooks as soon "
+        "as Veriff writes a number, an escape or white space differently.",
+        source=HMAC_PAGE,
+        fix=_fixes.RAW_BODY,
+        run=_refused(_written_again),
+    ),
+    RunnableCase(
+        name="signature-of-other-event",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a decision with the signature of another genuine webhook",
+        expects="refuse it with 4xx",
+        why=_FORGERY,
+        source=HMAC_PAGE,
+        fix=_fixes.SIGNATURE,
+        run=_refused(_other_event),
+    ),
+    _forged(
+        "api-key-other",
+        "a decision with another API key and a correct signature",
+        lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body), api_key=str(uuid4())),
+        why="A webhook of another integration, for example of the test integration, would count.",
+        severity=CaseSeverity.WARNING,
+        fix=_fixes.API_KEY,
+    ),
+    _forged(
+        "api-key-missing",
+        "a decision without an API key and with a correct signature",
+        lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body), api_key=None),
+        why="The API key tells integrations apart.",
+        severity=CaseSeverity.NOTE,
+        fix=_fixes.API_KEY,
+    ),
+    _forged(
+        "families-contradict",
+        "a decision whose x-hmac-signature is right and whose vrf-hmac-signature is wrong",
+        _contradiction,
+        why="A request that contradicts itself was changed on its way.",
+        severity=CaseSeverity.NOTE,
+        source=CONVENTION,
+        fix=_fixes.HEADERS,
+    ),
+    RunnableCase(
+        name="secret-second",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a decision signed with each older secret that is still live",
+        expects="accept it with 200",
+        why="While a secret is replaced, webhooks signed with the other one would be lost.",
+        source=HMAC_PAGE,
+        fix=_fixes.KEY_RING,
+        run=_second_secret,
+    ),
+    RunnableCase(
+        name="secret-revoked",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a decision signed with a secret that was deleted in the Customer Portal",
+        expects="refuse it with 4xx",
+        why="A secret is often deleted because somebody else knows it.",
+        source=HMAC_PAGE,
+        fix=_fixes.KEY_RING,
+        run=_revoked_secret,
+    ),
+    RunnableCase(
+        name="signature-upper-case",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.NOTE,
+        sends="a decision whose signature has upper-case hex digits",
+        expects="accept it with 200",
+        why="Veriff documents hex digits and shows lower-case ones; a proxy or a later version may differ.",
+        source=UNKNOWN,
+        fix=_fixes.SIGNATURE,
+        run=_accepted(
+            lambda context: Webhook(
+                body := _body(context),
+                context.sign_headers(sign(context.credentials.shared_secret, body).upper()),
+            )
+        ),
+    ),
+    RunnableCase(
+        name="headers-x-only",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.ERROR,
+        sends="a decision with the headers x-auth-client and x-hmac-signature only",
+        expects="accept it with 200",
+        why="These headers are documented for webhooks; the others may be missing.",
+        source=HMAC_PAGE,
+        fix=_fixes.HEADERS,
+        run=_accepted(
+            lambda context: Webhook(
+                (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "vrf-")
+            )
+        ),
+    ),
+    RunnableCase(
+        name="headers-vrf-only",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.NOTE,
+        sends="a decision with the headers vrf-auth-client and vrf-hmac-signature only",
+        expects="accept it with 200",
+        why="Veriff's page about HMAC names both families; whether a webhook ever has only these is unknown.",
+        source=UNKNOWN,
+        fix=_fixes.HEADERS,
+        run=_accepted(
+            lambda context: Webhook(
+                (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "x-")
+            )
+        ),
+    ),
+    RunnableCase(
+        name="headers-capitalised",
+        group=CaseGroup.SIGNATURES,
+        severity=CaseSeverity.WARNING,
+        sends="a decision with header names in upper case",
+        expects="accept it with 200",
+        why="Names of headers have no case, and proxies change it.",
+        source="https://www.rfc-editor.org/rfc/rfc9110#section-5.1",
+        fix=_fixes.HEADERS,
+        run=_accepted(
+            lambda context: Webhook(
+                (made := context.webhook(context.sample(WebhookKind.DECISION))).body,
+                tuple((name.upper(), value) for name, value in made.headers),
+            )
+        ),
+    ),
+)
