@@ -23,13 +23,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._storage.sqlite_file import open_descriptor
+from veriff_async._storage.sqlite_file import close_database, connect, open_descriptor, real_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ("empty_log", "scrub", "unused_ranges")
+__all__ = ("empty_log", "remove_remains", "scrub", "unused_ranges")
 
 # First bytes of the pages of B-trees; the first two have 4 more bytes before the array of cell pointers.
 _INTERIOR: Final = frozenset((2, 5))
@@ -42,6 +42,9 @@ _MOST_PAGES: Final = 0x0200_0000
 
 # Pages that are overwritten while other processes cannot write.
 _PORTION: Final = 200
+
+# Seconds to wait for others that read the file; a backup can take that long.
+_TIMEOUT: Final = 20.0
 
 # Bytes that are read at once.
 _CHUNK: Final = 1 << 20
@@ -110,6 +113,27 @@ def scrub(db: sqlite3.Connection, path: Path, change: str, *, timeout: float) ->
             deadline = time.monotonic() + timeout
             time.sleep(_PAUSE)  # other processes that wait for the lock look for it at intervals
     empty_log(db, timeout)
+
+
+def remove_remains(path: Path, *, change: str, owner: str) -> None:
+    """Overwrite all that deleted rows have left in a file and in its log. Blocking; it may be called again.
+
+    Args:
+        path: The file.
+        change: See `scrub`.
+        owner: The store that keeps the file, for error messages.
+
+    Raises:
+        sqlite3.Error: Another process uses the file without pause, or the disk is full.
+        OSError: The file cannot be written.
+    """
+    path = real_path(path, owner=owner)
+    db = connect(path, timeout=_TIMEOUT, owner=owner)
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+        scrub(db, path, change, timeout=_TIMEOUT)
+    finally:
+        close_database(db)
 
 
 def unused_ranges(page: bytes, start: int, usable: int) -> Iterator[tuple[int, int]]:

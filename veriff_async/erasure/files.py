@@ -122,8 +122,7 @@ def _glob(pattern: str) -> Iterator[Path]:
 
 
 def _to_expression(pattern: str) -> str:
-    # As `Path` writes a path, without the slash at its end.
-    return "[^/]*".join(map(re.escape, pattern.rstrip("/").split("*")))
+    return "[^/]*".join(map(re.escape, pattern.split("*")))
 
 
 def _id_before(rest: str) -> str:

@@ -8,15 +8,15 @@ too, so that all processes which share the file keep to one quota.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
-from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Self
 
 from attrs import frozen
 
 from veriff_async._storage.sqlite_file import Database, Schema, database_path
+from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
 from veriff_async.config import check_clock
 from veriff_async.erasure._quota import DAY, next_deletion_at
@@ -36,22 +36,24 @@ _BUSY_TIMEOUT: Final = 10.0
 # Seconds after which another process may send the deletion of a process that died.
 _LEASE: Final = 300.0
 
+# Changes something each time, and nothing that counts: numbers of erasures need only grow.
+_CHANGE: Final = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'erasure'"
+
 _APPLICATION_ID: Final = 0x56664551
 _VERSION: Final = 1
 _SCHEMA: Final = Schema(
     owner="erasure queue",
     application_id=_APPLICATION_ID,
     version=_VERSION,
-    script=f"""
-BEGIN IMMEDIATE;
-CREATE TABLE erasure (
+    script="""
+CREATE TABLE IF NOT EXISTS erasure (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they were started
     id TEXT NOT NULL UNIQUE,
     integration TEXT NOT NULL, -- digest of the API key; empty without a client
     requested REAL NOT NULL,
     completed REAL
 );
-CREATE TABLE session (
+CREATE TABLE IF NOT EXISTS session (
     erasure TEXT NOT NULL,
     digest TEXT NOT NULL,
     id TEXT, -- until the erasure is complete
@@ -59,26 +61,23 @@ CREATE TABLE session (
     due REAL NOT NULL,
     PRIMARY KEY (erasure, digest)
 ) WITHOUT ROWID;
-CREATE INDEX session_waiting ON session (due) WHERE veriff = 'waiting';
-CREATE TABLE store (
+CREATE INDEX IF NOT EXISTS session_waiting ON session (due) WHERE veriff = 'waiting';
+CREATE TABLE IF NOT EXISTS store (
     erasure TEXT NOT NULL,
     name TEXT NOT NULL,
     erased INTEGER NOT NULL,
     done INTEGER NOT NULL,
     PRIMARY KEY (erasure, name)
 ) WITHOUT ROWID;
-CREATE TABLE problem (
+CREATE TABLE IF NOT EXISTS problem (
     erasure TEXT NOT NULL,
     name TEXT NOT NULL,
     text TEXT NOT NULL,
     PRIMARY KEY (erasure, name)
 ) WITHOUT ROWID;
-CREATE TABLE deletion (integration TEXT NOT NULL, time REAL NOT NULL);
-CREATE INDEX deletion_time ON deletion (integration, time);
-CREATE TABLE pause (integration TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-COMMIT;
+CREATE TABLE IF NOT EXISTS deletion (integration TEXT NOT NULL, time REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS deletion_time ON deletion (integration, time);
+CREATE TABLE IF NOT EXISTS pause (integration TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """,
 )
 
@@ -244,7 +243,10 @@ class ErasureQueue:
     async def complete(self, erasure_id: str) -> bool:
         """Complete an erasure and delete the ids of its sessions, if every step has ended; return whether it has."""
         now = self.now()
-        return await self._group.run(lambda file: file.complete(erasure_id, now), writes=True)
+        is_complete = await self._group.run(lambda file: file.complete(erasure_id, now), writes=True)
+        if is_complete:
+            await self._group.run_in_thread(partial(remove_remains, change=_CHANGE, owner=_SCHEMA.owner))
+        return is_complete
 
 
 class _QueueFile(Database):
@@ -252,13 +254,6 @@ class _QueueFile(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _SCHEMA, timeout=_BUSY_TIMEOUT)
-        self._is_stale = False
-
-    def after_commit(self, *, is_idle: bool) -> None:
-        """Empty the write-ahead log, which has the ids of sessions whose erasure is complete."""
-        if self._is_stale and is_idle:
-            with suppress(sqlite3.Error):  # the rows are written all the same, and the next commit tries again
-                self._is_stale = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def insert(
         self, erasure_id: str, session_ids: Sequence[str], stores: Sequence[str], *, integration: str, now: float
@@ -376,5 +371,4 @@ class _QueueFile(Database):
         self._db.execute("UPDATE erasure SET completed = ? WHERE id = ? AND completed IS NULL", (now, erasure_id))
         self._db.execute("UPDATE session SET id = NULL WHERE erasure = ?", (erasure_id,))
         self._db.execute("DELETE FROM problem WHERE erasure = ?", (erasure_id,))
-        self._is_stale = True
         return True

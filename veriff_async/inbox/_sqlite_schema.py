@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "BUSY_TIMEOUT",
+    "CHANGE",
     "ERRORS",
     "SCHEMA",
     "decode",
@@ -118,6 +119,10 @@ CREATE TABLE IF NOT EXISTS submission (
 ) WITHOUT ROWID;
 """,
 )
+
+# For `remove_remains`: it changes something each time, which makes other connections read their pages again. The key is
+# that of no session.
+CHANGE: Final = "INSERT OR REPLACE INTO erased (key, until) VALUES (x'', -random())"
 
 ERRORS: Final = StoreErrors(
     owner="inbox",

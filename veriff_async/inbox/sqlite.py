@@ -26,11 +26,11 @@ from veriff_async._protocol.inbox_arguments import (
     check_submission,
 )
 from veriff_async._storage.sqlite_file import database_path
+from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.inbox._pubsub import Broadcaster
-from veriff_async.inbox._sqlite_erase import remove_remains
-from veriff_async.inbox._sqlite_schema import ERRORS
+from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
 from veriff_async.inbox._sqlite_watch import ChangePublisher, EventReader, EventWriter
 from veriff_async.models.decision_source import DecisionSource
@@ -252,7 +252,7 @@ class SqliteInbox:
                 partial(_erase, ids=part, refuse_for=refuse_for), worker=_WRITER, writes=True
             )
         if ids:
-            await self._group.run_in_thread(remove_remains)
+            await self._group.run_in_thread(partial(remove_remains, change=CHANGE, owner=SCHEMA.owner))
         return found
 
     async def aclose(self) -> None:
