@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio import CancelScope
@@ -19,11 +20,10 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields
 from veriff_async._storage.postgres_notifications import Notifications
 from veriff_async._storage.postgres_pool import BorrowedConnection, ConnectionSource
-from veriff_async._storage.postgres_problems import describe_problem, is_connection_problem, is_repeatable
+from veriff_async._storage.postgres_problems import describe_problem, is_connection_problem
 from veriff_async._storage.postgres_queries import (
     AsyncTransaction,
     Connection,
-    InFailedSqlTransaction,
     PsycopgError,
     Row,
     execute,
@@ -33,6 +33,7 @@ from veriff_async._storage.postgres_queries import (
     notify,
 )
 from veriff_async._storage.postgres_schema import SCHEMA_VERSIONS, check_version, installed_version, migrate
+from veriff_async._storage.postgres_transaction import Commit, begin_statement, do_work, end_block
 from veriff_async.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
@@ -75,9 +76,6 @@ _CHECK_SECONDS: Final = 5.0
 # Seconds between two looks of a subscription that gets no notifications, and until it tries to get them again.
 _POLL_SECONDS: Final = 1.0
 _RETEST_SECONDS: Final = 300.0
-
-# Milliseconds: the largest value of the settings of PostgreSQL.
-_MAX_SETTING: Final = 2**31 - 1
 
 # Errors of the server, of the system, and of data that cannot be read.
 _STORE_ERRORS: Final = (PsycopgError, OSError, DecodeError)
@@ -171,6 +169,8 @@ class PostgresConnections:
         *,
         seconds: float | None = None,
         before_commit: Callable[[], object] | None = None,
+        is_idempotent: bool = False,
+        autocommit: bool = False,
     ) -> _T:
         """Do some work in one transaction, with the isolation level READ COMMITTED.
 
@@ -179,7 +179,9 @@ class PostgresConnections:
                 transaction back because of others. Nothing of the failed try is stored then.
             seconds: The time limit of everything; by default the timeout.
             before_commit: Is called right before the transaction is committed. An error after that leaves open whether
-                it was stored, and is not followed by another try.
+                it was stored, and is followed by another try only if the work is idempotent.
+            is_idempotent: Whether it makes no difference if the transaction is committed twice.
+            autocommit: Whether each statement is a transaction, which saves two round trips to the server.
 
         Raises:
             InboxError: Or `JournalError`: it failed. The original message is left out, since it may quote what was
@@ -187,7 +189,9 @@ class PostgresConnections:
             ConfigurationError: See `check_loop`; or the tables are of another version.
         """
         await self._prepare()
-        return await self._transact(work, seconds or self.timeout, before_commit)
+        return await self._transact(
+            work, seconds or self.timeout, before_commit, is_idempotent=is_idempotent, autocommit=autocommit
+        )
 
     @asynccontextmanager
     async def open_transaction(self) -> AsyncGenerator[Connection]:
@@ -208,10 +212,10 @@ class PostgresConnections:
                     yield connection
                 except BaseException as error:
                     with suppress(self._error):
-                        await self._limit(_end(block, error), self.timeout, borrowed)
+                        await self._limit(end_block(block, error), self.timeout, borrowed)
                         is_usable = isinstance(error, Exception)
                     raise
-                await self._limit(_end(block, None), self.timeout, borrowed)
+                await self._limit(end_block(block, None), self.timeout, borrowed)
                 is_usable = True
             finally:
                 release = self._source.release(borrowed, is_usable=is_usable and not self.is_closed)
@@ -313,57 +317,41 @@ class PostgresConnections:
         work: Callable[[Connection], Awaitable[_T]],
         seconds: float,
         before_commit: Callable[[], object] | None = None,
+        *,
+        is_idempotent: bool = False,
+        autocommit: bool = False,
     ) -> _T:
-        with self._borrow() as borrowed:
-            work_in_tries = self._try_transactions(borrowed, work, seconds, before_commit)
-            return await self._limit(work_in_tries, seconds, borrowed)
+        begin = None if autocommit else begin_statement(seconds)
 
-    async def _try_transactions(
-        self,
-        borrowed: BorrowedConnection,
-        work: Callable[[Connection], Awaitable[_T]],
-        seconds: float,
-        before_commit: Callable[[], object] | None,
-    ) -> _T:
-        milliseconds = min(int(seconds * 1000) + 1000, _MAX_SETTING)
-        begin = (
-            "BEGIN ISOLATION LEVEL READ COMMITTED; "
-            f"SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
-        )
-        tries = 0
-        while True:
-            tries += 1
-            is_usable = is_committing = False
-            try:
-                connection = await self._source.acquire(borrowed)
-                self.check_loop()
-                await execute(connection, begin.encode())
+        async def do_tries() -> _T:
+            tries = 0
+            while True:
+                tries += 1
+                commit = Commit(before_commit, is_idempotent)
                 try:
-                    result = await work(connection)
-                except PsycopgError:
-                    raise
-                except Exception:
-                    await execute(connection, "ROLLBACK")
-                    is_usable = True
-                    raise
-                if before_commit is not None:
-                    before_commit()
-                is_committing = True
-                await execute(connection, "COMMIT")
-            except PsycopgError as error:
-                if is_connection_problem(error):
-                    await self._source.close_idle()
-                    is_again = borrowed.connection is not None and not borrowed.is_fresh
-                else:
-                    is_again = is_repeatable(error)
-                if is_committing or not is_again or tries == _MAX_TRIES or self.is_closed:
-                    raise
-            else:
-                is_usable = True
-                return result
-            finally:
-                await self._source.release(borrowed, is_usable=is_usable and not self.is_closed)
+                    return await self._try_work(borrowed, partial(do_work, work=work, begin=begin, commit=commit))
+                except PsycopgError as error:
+                    if is_connection_problem(error):
+                        await self._source.close_idle()
+                    if tries == _MAX_TRIES or self.is_closed or not commit.may_repeat(error, borrowed):
+                        raise
+
+        with self._borrow() as borrowed:
+            return await self._limit(do_tries(), seconds, borrowed)
+
+    async def _try_work(self, borrowed: BorrowedConnection, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        is_usable = False
+        try:
+            connection = await self._source.acquire(borrowed)
+            self.check_loop()
+            result = await work(connection)
+            is_usable = True
+        except Exception as error:
+            is_usable = not isinstance(error, PsycopgError)
+            raise
+        finally:
+            await self._source.release(borrowed, is_usable=is_usable and not self.is_closed)
+        return result
 
     async def _begin(self, borrowed: BorrowedConnection) -> tuple[Connection, AsyncTransaction]:
         """Begin a transaction that the code of the user cannot commit; try again if the connection is dead."""
@@ -473,13 +461,3 @@ async def _close(borrowed: BorrowedConnection) -> None:
     connection, borrowed.connection = borrowed.connection, None
     if connection is not None:
         await connection.close()
-
-
-async def _end(block: AsyncTransaction, error: BaseException | None) -> None:
-    """Commit a transaction, or roll it back because of an error."""
-    # The server answers the commit of a failed transaction with a rollback, which psycopg takes for a success.
-    if error is None and block.connection.info.transaction_status.name == "INERROR":
-        error = InFailedSqlTransaction()
-        await block.__aexit__(type(error), error, None)
-        raise error
-    await block.__aexit__(None if error is None else type(error), error, None)

@@ -97,8 +97,10 @@ class ConnectionSource:
 
     async def acquire(self, borrowed: BorrowedConnection) -> Connection:
         """Borrow a connection for a transaction."""
+        borrowed.is_fresh = True  # an error to open one is not the error of an old one
         if self._pool is not None:
             connection: Connection = await self._pool.getconn(self._timeout)
+            borrowed.is_fresh = False
             borrowed.connection, borrowed.autocommit = connection, connection.autocommit
             await connection.set_autocommit(True)
             return connection
@@ -113,7 +115,6 @@ class ConnectionSource:
                 await connection.close()
             else:
                 connection = await self.connect()
-                borrowed.is_fresh = True
         except BaseException:
             self._slots.release()
             raise

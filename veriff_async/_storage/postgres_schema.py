@@ -95,12 +95,12 @@ async def migrate(connection: Connection, component: str) -> tuple[int, int]:
         ConfigurationError: The tables are newer than this version of the library.
     """
     await execute(connection, _LOCK)
-    before = await installed_version(connection, component)
-    wanted = SCHEMA_VERSIONS[component]
+    # It makes this connection see what others have created meanwhile: to_regclass alone may remember that nothing was.
+    await execute(connection, _VERSION_TABLE)
+    before, wanted = await installed_version(connection, component), SCHEMA_VERSIONS[component]
     if before >= wanted:
         check_version(component, before, store=f"the {component}")
         return before, before
-    await execute(connection, _VERSION_TABLE)
     for script in await asyncio.to_thread(_read_scripts, component, before):
         await execute(connection, script.encode())
     await execute(connection, _STORE_VERSION, (component, wanted))

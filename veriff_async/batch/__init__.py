@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         read_manifest as read_manifest,
     )
     from veriff_async.batch.memory import MemoryJournal as MemoryJournal
+    from veriff_async.batch.postgres import PostgresJournal as PostgresJournal
     from veriff_async.batch.redis import RedisJournal as RedisJournal
     from veriff_async.batch.sqlite import SqliteJournal as SqliteJournal
 else:
@@ -55,6 +56,7 @@ else:
             "batch.journal": "ErasableJournal Journal",
             "batch.manifest": "InvalidRow ManifestRow read_manifest",
             "batch.memory": "MemoryJournal",
+            "batch.postgres": "PostgresJournal",
             "batch.redis": "RedisJournal",
             "batch.sqlite": "SqliteJournal",
         },

@@ -1,0 +1,99 @@
+"""One try of a transaction: how it begins, is committed and ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from attrs import define
+
+from veriff_async._storage.postgres_problems import is_connection_problem, is_repeatable
+from veriff_async._storage.postgres_queries import InFailedSqlTransaction, PsycopgError, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from veriff_async._storage.postgres_pool import BorrowedConnection
+    from veriff_async._storage.postgres_queries import AsyncTransaction, Connection
+
+__all__ = ("Commit", "begin_statement", "do_work", "end_block")
+
+_T = TypeVar("_T")
+
+# Milliseconds: the largest value of the settings of PostgreSQL.
+_MAX_SETTING: Final = 2**31 - 1
+
+
+def begin_statement(seconds: float) -> bytes:
+    """Return the statements that begin a transaction; the server ends it if it takes a second longer than permitted."""
+    milliseconds = min(int(seconds * 1000) + 1000, _MAX_SETTING)
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED; "
+        f"SET LOCAL statement_timeout = {milliseconds}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+    ).encode()
+
+
+@define
+class Commit:
+    """The commit of one try.
+
+    Attributes:
+        before: Is called before it is sent.
+        is_idempotent: Whether the work may be done again although it is unknown whether it was stored.
+        is_sent: Whether it was sent.
+    """
+
+    before: Callable[[], object] | None
+    is_idempotent: bool
+    is_sent: bool = False
+
+    def announce(self) -> None:
+        """Call the function of the caller; the commit is sent next."""
+        if self.before is not None:
+            self.before()
+        self.is_sent = True
+
+    def may_repeat(self, error: PsycopgError, borrowed: BorrowedConnection) -> bool:
+        """Return whether another try may succeed, and cannot do the work twice."""
+        if self.is_sent:
+            return self.is_idempotent and (is_repeatable(error) or is_connection_problem(error))
+        # A connection that was opened for this try did not die before: the server is the problem.
+        return is_repeatable(error) or (is_connection_problem(error) and not borrowed.is_fresh)
+
+
+async def do_work(
+    connection: Connection, work: Callable[[Connection], Awaitable[_T]], begin: bytes | None, commit: Commit
+) -> _T:
+    """Do some work in a transaction; without `begin`, each of its statements commits by itself.
+
+    The connection can be used again, unless psycopg raises or the call is cancelled.
+    """
+    if begin is None:
+        commit.announce()
+        return await work(connection)
+    await execute(connection, begin)
+    try:
+        result = await work(connection)
+    except PsycopgError:
+        raise
+    except Exception:
+        await execute(connection, "ROLLBACK")
+        raise
+    commit.announce()
+    await execute(connection, "COMMIT")
+    return result
+
+
+async def end_block(block: AsyncTransaction, error: BaseException | None) -> None:
+    """Commit a transaction of psycopg, or roll it back because of an error.
+
+    Raises:
+        InFailedSqlTransaction: A statement had failed, and the code of the user did not raise its error. The server
+            answers the commit with a rollback then, which psycopg takes for a success.
+    """
+    has_failed = error is None and block.connection.info.transaction_status.name == "INERROR"
+    if has_failed:
+        error = InFailedSqlTransaction()
+    await block.__aexit__(None if error is None else type(error), error, None)
+    if has_failed and error is not None:
+        raise error
