@@ -24,7 +24,7 @@ from veriff_async import (
     WebhookReceiver,
 )
 from veriff_async._event_loop import require_asyncio
-from veriff_async.batch import Job, MemoryJournal, RedisJournal, SqliteJournal
+from veriff_async.batch import Job, MemoryJournal, PostgresJournal, RedisJournal, SqliteJournal
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models import FraudCategory
 from veriff_async.sandbox import Sandbox
@@ -40,7 +40,7 @@ ID: Final = "11111111-2222-3333-4444-555555555555"
 PICTURE: Final = Media(b"\xff\xd8\xff\xe0", "face")
 MODULES: Final = tuple(f"veriff_async{name}" for name in ("", ".inbox", ".webhooks", ".batch", ".sandbox"))
 CLASSES: Final = {"VeriffClient", "VerificationSession", "WebhookReceiver", "MemoryInbox", "SqliteInbox", "RedisInbox"}
-OTHER_CLASSES: Final = {"MemoryJournal", "SqliteJournal", "RedisJournal", "Sandbox"}
+OTHER_CLASSES: Final = {"MemoryJournal", "SqliteJournal", "RedisJournal", "PostgresJournal", "Sandbox"}
 ARGUMENTS: Final[dict[str, Callable[[Callable[..., object]], object]]] = {
     "upload": lambda call: call(PICTURE),
     "check_media": lambda call: call(PICTURE),
@@ -62,6 +62,7 @@ def objects(folder: Path) -> dict[str, object]:
         "MemoryJournal": MemoryJournal(),
         "SqliteJournal": SqliteJournal(folder / "journal"),
         "RedisJournal": RedisJournal("redis://127.0.0.1:9"),
+        "PostgresJournal": PostgresJournal("postgresql://127.0.0.1:9"),
         "Sandbox": Sandbox(),
     }
 

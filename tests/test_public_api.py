@@ -79,8 +79,9 @@ SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state
 """
 PINNED_BATCH = """
 BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal
-ManifestRow MediaRecord MemoryJournal OnUnknown RateLimits RedisJournal SessionLimits SessionUsage SqliteJournal
-collect_many dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many verify_one
+ManifestRow MediaRecord MemoryJournal OnUnknown PostgresJournal RateLimits RedisJournal SessionLimits SessionUsage
+SqliteJournal collect_many dump_record load_record plan_many read_manifest resolve_unknown submit_many verify_many
+verify_one
 """
 PINNED_ERASURE = """
 ErasableStore ErasureQueue ErasureReceipt ResultsFile RetentionItem SessionFiles VeriffErasure forget plan_retention

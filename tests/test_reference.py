@@ -69,7 +69,7 @@ OWNERS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
         batch.RateLimits,
         BatchTasks,
     ),
-    "journals.md": (batch.RedisJournal,),
+    "journals.md": (batch.RedisJournal, batch.PostgresJournal),
     "sandbox.md": (sandbox.Sandbox, sandbox.SandboxOptions, sandbox.TLSFiles),
 }
 VARIABLES: Final = {

@@ -394,8 +394,12 @@ class PostgresConnections:
         if not self._has_warned:
             self._has_warned = True
             cause = "notifications of PostgreSQL do not arrive"
-            text = "%s polls: %s, as behind PgBouncer in transaction mode. Connect it without, or in session mode."
-            _LOG.warning(text, self._store, cause, extra=log_fields(task=self._store, cause=cause))
+            _LOG.warning(
+                "%s polls: %s, as behind PgBouncer in transaction mode. Connect it without, or in session mode.",
+                self._store,
+                cause,
+                extra=log_fields(task=self._store, cause=cause),
+            )
         return None
 
     async def _next(self, borrowed: BorrowedConnection, notifications: Notifications) -> list[str]:

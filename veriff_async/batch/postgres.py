@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_flag, check_number, check_text
+from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_all, fetch_one
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
 from veriff_async.batch._records import JobState, dump_record, load_record
@@ -22,7 +23,7 @@ from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
     from types import TracebackType
 
     from psycopg_pool import AsyncConnectionPool
@@ -69,10 +70,10 @@ FOR UPDATE OF claim
 """
 
 _WRITE: Final = """
-INSERT INTO veriff_journal_records (batch, job_id, state, creations, record)
-VALUES (%(batch)s, %(job)s, %(state)s, %(creations)s, %(record)s)
-ON CONFLICT (batch, job_id) DO UPDATE
-SET state = excluded.state, creations = excluded.creations, record = excluded.record
+INSERT INTO veriff_journal_records (batch, job_id, state, creations, session_id, record)
+VALUES (%(batch)s, %(job)s, %(state)s, %(creations)s, %(session)s, %(record)s)
+ON CONFLICT (batch, job_id) DO UPDATE SET
+    state = excluded.state, creations = excluded.creations, session_id = excluded.session_id, record = excluded.record
 """
 
 # Both in one round trip, for a record with as many creations as before. It writes nothing for another one, or without
@@ -82,12 +83,13 @@ WITH held AS (
     SELECT true FROM veriff_journal_claims
     WHERE batch = %(batch)s AND job_id = %(job)s AND token = %(token)s FOR UPDATE
 )
-INSERT INTO veriff_journal_records AS old (batch, job_id, state, creations, record)
-SELECT %(batch)s, %(job)s, %(state)s, %(creations)s, %(record)s FROM held
+INSERT INTO veriff_journal_records AS old (batch, job_id, state, creations, session_id, record)
+SELECT %(batch)s, %(job)s, %(state)s, %(creations)s, %(session)s, %(record)s FROM held
 WHERE %(creations)s = 0
     OR EXISTS (SELECT FROM veriff_journal_records WHERE batch = %(batch)s AND job_id = %(job)s)
 ON CONFLICT (batch, job_id) DO UPDATE
-SET state = excluded.state, record = excluded.record WHERE old.creations = excluded.creations
+SET state = excluded.state, session_id = excluded.session_id, record = excluded.record
+WHERE old.creations = excluded.creations
 RETURNING true
 """
 
@@ -146,6 +148,19 @@ WHERE batch = %(batch)s AND number > %(last)s ORDER BY number LIMIT %(limit)s
 _READ_PAGE_OF_STATES: Final = """
 SELECT number, record FROM veriff_journal_records
 WHERE batch = %(batch)s AND number > %(last)s AND state = ANY(%(states)s) ORDER BY number LIMIT %(limit)s
+"""
+
+_FIND_JOBS: Final = """
+SELECT job_id FROM veriff_journal_records WHERE batch = %(batch)s AND session_id = ANY(%(sessions)s) ORDER BY job_id
+"""
+
+_DELETE: Final = """
+DELETE FROM veriff_journal_records
+WHERE batch = %(batch)s AND job_id = %(job)s AND session_id = ANY(%(sessions)s)
+"""
+
+_RENAME_CREATIONS: Final = """
+UPDATE veriff_journal_creations SET job_id = %(token)s WHERE batch = %(batch)s AND job_id = %(job)s
 """
 
 _COUNT: Final = "SELECT state, count(*) FROM veriff_journal_records WHERE batch = %(batch)s GROUP BY state"
@@ -273,6 +288,7 @@ class PostgresJournal:
             **self._values(job_id, claim),
             "state": str(record.state),
             "creations": creations,
+            "session": None if record.session_id is None else _encode(record.session_id),
             "record": dump_record(record),
         }
         async with claim.write_lock:  # several connections keep no order, and an older record must not win
@@ -311,6 +327,26 @@ class PostgresJournal:
         self._check_loop()
         rows = await self._run(lambda connection: fetch_all(connection, _COUNT, self._values()))
         return {JobState(state): count for state, count in rows}
+
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Delete the records of sessions; see `ErasableJournal.erase`.
+
+        The files of the server lose them later: the tables with a vacuum and the writes that follow it, or at once with
+        ``VACUUM FULL``, and the write-ahead log when its files are used again.
+        """
+        wanted = check_session_ids(session_ids)
+        self._check_loop()
+        values = {**self._values(), "sessions": [_encode(session_id) for session_id in wanted]}
+        jobs = await self._run(partial(fetch_all, sql=_FIND_JOBS, parameters=values))
+        erased = 0
+        for (job_id,) in jobs:
+            claim = Claim()
+            work = partial(_erase, values={**values, **self._values("", claim), "job": job_id, "lease": self._lease})
+            is_free, count = await self._leases.finish(self._run(work, autocommit=False))
+            if not is_free:
+                raise claimed_error(str(job_id, "utf-8", "surrogatepass"))
+            erased += count
+        return erased
 
     async def aclose(self) -> None:
         """Release all claims and close the connections; see `Journal.aclose`."""
@@ -401,6 +437,18 @@ async def _reserve(
         usage = await _usage(connection, values, SessionLimits())
     await execute(connection, _WRITE, values)
     return usage
+
+
+async def _erase(connection: Connection, values: Mapping[str, object]) -> tuple[bool, int]:
+    """Delete the record of a job that is free; return whether it was, and how many records it had."""
+    # A claim of its own keeps others from claiming the job until the record is deleted.
+    if await fetch_one(connection, _CLAIM, values) is None:
+        return False, 0
+    count = await execute(connection, _DELETE, values)
+    if count:
+        await execute(connection, _RENAME_CREATIONS, values)
+    await execute(connection, _RELEASE, {**values, "jobs": [values["job"]], "tokens": [values["token"]]})
+    return True, count
 
 
 async def _usage(connection: Connection, values: Mapping[str, object], limits: SessionLimits) -> SessionUsage:

@@ -8,12 +8,15 @@ CREATE TABLE veriff_journal_records (
     number bigint GENERATED ALWAYS AS IDENTITY,
     state text NOT NULL,
     creations integer NOT NULL,
+    session_id bytea,
     record bytea NOT NULL,
     PRIMARY KEY (batch, job_id)
 );
 
 CREATE INDEX veriff_journal_records_by_number ON veriff_journal_records (batch, number);
 CREATE INDEX veriff_journal_records_by_state ON veriff_journal_records (batch, state, number);
+CREATE INDEX veriff_journal_records_by_session ON veriff_journal_records (batch, session_id)
+    WHERE session_id IS NOT NULL;
 
 -- One row for each job that a process has claimed. The process extends `expires_at` while it lives.
 CREATE TABLE veriff_journal_claims (
