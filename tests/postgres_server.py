@@ -97,6 +97,7 @@ class PostgresServer:
     folder: Path = field(init=False)
     port: int = field(default=0, init=False)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    is_frozen: bool = field(default=False, init=False)
     _binaries: Path = field(init=False)
     _user: tuple[int, int] | None = field(factory=_server_user, init=False)
 
@@ -173,16 +174,18 @@ class PostgresServer:
     def freeze(self) -> None:
         """Suspend all processes; connections stay open, and new ones are accepted by the system, but not answered."""
         assert self.process is not None
+        self.is_frozen = True
         for pid in (self.process.pid, *_children(self.process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Resume all processes."""
-        if self.process is not None:
+        if self.process is not None and self.is_frozen:
             for pid in (self.process.pid, *_children(self.process.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+        self.is_frozen = False
 
     def execute(self, sql: str, schema: str | None = None) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows."""

@@ -74,8 +74,8 @@ WaitingFault WebhookChaos WebhookEntry WebhookKind WebhookState WebhookView
 """
 PINNED_INBOX = """
 Delivery DeliveryInbox DeliveryOutcome DeliveryRecord DeliveryStatus ErasableInbox IgnoredReason Inbox InboxStatistics
-MemoryInbox RecordResult RedisInbox Retention SearchableInbox SessionPage SessionSearch SessionState SessionSummary
-SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
+MemoryInbox PostgresInbox RecordResult RedisInbox Retention SearchableInbox SessionPage SessionSearch SessionState
+SessionSummary SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
 """
 PINNED_BATCH = """
 BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal

@@ -88,6 +88,7 @@ class PostgresConnections:
         address: The address of the server, without user and password.
         is_closed: Whether the store was closed.
         timeout: Seconds after which a call fails.
+        is_polling: Whether subscriptions get no notifications, as behind PgBouncer in transaction mode.
     """
 
     def __init__(  # noqa: PLR0913  the options of both stores, and what differs between them
@@ -114,6 +115,7 @@ class PostgresConnections:
         """
         self.timeout = timeout
         self.is_closed: bool = False
+        self.is_polling: bool = False
         self._source = ConnectionSource(server, timeout, store=store, max_connections=max_connections)
         self.address: str = self._source.address
         self._store = store
@@ -193,6 +195,26 @@ class PostgresConnections:
             work, seconds or self.timeout, before_commit, is_idempotent=is_idempotent, autocommit=autocommit
         )
 
+    async def run_outside_transaction(
+        self, work: Callable[[Connection], Awaitable[_T]], *, seconds: float | None = None
+    ) -> _T:
+        """Do some work on a connection of its own that is in no transaction, as ``VACUUM`` needs it.
+
+        Raises:
+            InboxError: Or `JournalError`: see `run`; the work is not repeated.
+        """
+        await self._prepare()
+
+        async def finish(borrowed: BorrowedConnection) -> _T:
+            borrowed.connection = await self._source.connect()
+            return await work(borrowed.connection)
+
+        with self._borrow() as borrowed:
+            try:
+                return await self._limit(finish(borrowed), seconds or self.timeout, borrowed)
+            finally:
+                await _close(borrowed)
+
     @asynccontextmanager
     async def open_transaction(self) -> AsyncGenerator[Connection]:
         """Yield a connection in a transaction, which is committed at the end, for code of the user.
@@ -231,13 +253,20 @@ class PostgresConnections:
             borrowed.connection = connection
             return await self._limit(finish(), seconds or self.timeout, borrowed)
 
-    async def listen(self, channel: str) -> AsyncGenerator[str | None]:
+    async def listen(
+        self, channel: str, *, tick: float = _CHECK_SECONDS, poll: float = _POLL_SECONDS
+    ) -> AsyncGenerator[str | None]:
         """Yield the payloads of notifications; ``None`` means that some may have been missed.
 
         The first value is ``None``. If the connection breaks, another one is opened, and ``None`` is yielded. A pooler
         such as PgBouncer in transaction mode passes no notifications on; so the subscription notifies itself, through
-        another connection. If that does not arrive in time, it logs a warning, yields ``None`` every second, and tries
-        again after some minutes.
+        another connection. If that does not arrive in time, it logs a warning, yields empty texts at intervals, and
+        tries again after some minutes.
+
+        Args:
+            channel: The channel.
+            tick: Seconds without a notification after which an empty text is yielded.
+            poll: Seconds between two empty texts while notifications do not arrive.
 
         Raises:
             InboxError: Or `JournalError`: the server cannot be reached; for a subscription that has worked before, only
@@ -253,12 +282,13 @@ class PostgresConnections:
                         self.check_loop()
                         if asyncio.get_running_loop().time() < self._polls_until:
                             if pauses is not None:
-                                await asyncio.sleep(_POLL_SECONDS)
+                                await asyncio.sleep(poll)
+                                payloads = [""]
                         elif notifications is None:
                             await self._prepare()
                             notifications = await self._subscribe(borrowed, channel)
                         else:
-                            payloads = [*await self._next(borrowed, notifications)]
+                            payloads = [*await self._next(borrowed, notifications, tick)] or [""]
                         pauses = iter(_RETRY_PAUSES)
                     except self._error:
                         # A new subscription fails at once. A running one survives a restart or failover of the server.
@@ -387,6 +417,7 @@ class PostgresConnections:
         deadline = loop.time() + self.timeout
         while not notifications.is_tested and loop.time() < deadline:
             await self._limit(notifications.wait(self.timeout), 2 * self.timeout, borrowed)
+        self.is_polling = not notifications.is_tested
         if notifications.is_tested:
             return notifications
         await _close(borrowed)
@@ -402,9 +433,9 @@ class PostgresConnections:
             )
         return None
 
-    async def _next(self, borrowed: BorrowedConnection, notifications: Notifications) -> list[str]:
+    async def _next(self, borrowed: BorrowedConnection, notifications: Notifications, seconds: float) -> list[str]:
         """Wait for notifications, for some seconds."""
-        payloads = await self._limit(notifications.wait(_CHECK_SECONDS), _CHECK_SECONDS + self.timeout, borrowed)
+        payloads = await self._limit(notifications.wait(seconds), seconds + self.timeout, borrowed)
         if not payloads:  # a connection that a firewall forgot looks like one without notifications
             await self._limit(execute(notifications.connection, "SELECT 1"), self.timeout, borrowed)
         return payloads

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ("SCHEMA_VERSIONS", "check_version", "installed_version", "migrate", "migration_script")
 
-SCHEMA_VERSIONS: Final[Mapping[str, int]] = {"inbox": 0, "journal": 1}
+SCHEMA_VERSIONS: Final[Mapping[str, int]] = {"inbox": 1, "journal": 1}
 """The version of the tables that this version of the library uses, by component."""
 
 # The key of the advisory lock: "veriff" in ASCII. Locks of other programs have other keys.

@@ -1,7 +1,7 @@
 """Inboxes record verified events and wake the coroutines that wait for them.
 
-Use `MemoryInbox` for one process, `SqliteInbox` for the processes of one machine, `RedisInbox` for many machines, or
-your own implementation of `Inbox`.
+Use `MemoryInbox` for one process, `SqliteInbox` for the processes of one machine, `RedisInbox` or `PostgresInbox` for
+many machines, or your own implementation of `Inbox`.
 """
 
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TransactionalInbox as TransactionalInbox,
     )
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
+    from veriff_async.inbox.postgres import PostgresInbox as PostgresInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
     from veriff_async.inbox.sqlite import SqliteInbox as SqliteInbox
     from veriff_async.models.delivery import (
@@ -53,6 +54,7 @@ else:
             "config": "Retention",
             "inbox._protocol": "DeliveryInbox ErasableInbox Inbox SearchableInbox SubmissionInbox TransactionalInbox",
             "inbox.memory": "MemoryInbox",
+            "inbox.postgres": "PostgresInbox",
             "inbox.redis": "RedisInbox",
             "inbox.sqlite": "SqliteInbox",
             "models.delivery": "Delivery DeliveryOutcome DeliveryRecord DeliveryStatus",
