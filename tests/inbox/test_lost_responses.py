@@ -36,6 +36,7 @@ class CuttingProxy:
         self.port = 0
         self.cut: bytes | None = None
         self.cuts = 0
+        self.passed = 0  # so many of these commands get their responses before
         self.is_cut = asyncio.Event()
         self.refuses = False
 
@@ -55,7 +56,9 @@ class CuttingProxy:
         async def pass_up() -> None:
             nonlocal is_cut
             while data := await reader.read(65536):
-                if self.cut is not None and self.cut in data:
+                if self.cut is not None and self.cut in data and self.passed:
+                    self.passed -= 1
+                elif self.cut is not None and self.cut in data:
                     is_cut = True
                     self.is_cut.set()
                     self.cuts -= 1

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def client_of(server: RedisServer) -> Redis:
+def client_of(server: RedisServer, *, decode_responses: bool = True) -> Redis:
     """Return redis-py's own client, which newer versions let read their metadata from the disk for each connection."""
     options: dict[str, Any] = {"driver_info": None} if "driver_info" in signature(Redis).parameters else {}
-    return Redis.from_url(server.url, decode_responses=True, **options)
+    return Redis.from_url(server.url, decode_responses=decode_responses, **options)
 
 
 @pytest.fixture

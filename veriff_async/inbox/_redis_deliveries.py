@@ -64,12 +64,18 @@ local function split(text)
     return parts
 end
 
+-- The error of a full server or a replica, without what Redis 6.2 puts before it: redis-py chooses the class of an
+-- error by its first word.
+local function get_error(reply)
+    if type(reply) ~= 'table' or not reply.err then return nil end
+    return {err = (string.gsub(string.gsub(reply.err, '^@user_script.- %-', ''), '%s+$', ''))}
+end
+
 -- The clock was set back if the time is further away than twice the delay: see `is_due` of the other inboxes.
 local function is_due(due, span, now) return due <= now or due - now > 2 * span end
 """
 
-# Every script begins to write with a command whose error is returned unchanged (a full server, or a replica): redis-py
-# chooses the class of the error by its first word.
+# Every script begins to write with a command whose error it returns, before anything is changed.
 _CLAIM_SCRIPT: Final = (
     _FUNCTIONS
     + """
@@ -80,21 +86,21 @@ local function make_ready(members)
     for _, member in ipairs(members) do
         local position = redis.call('ZSCORE', open, member)
         if position then
-            local reply = redis.pcall('ZADD', ready, position, member)
-            if type(reply) == 'table' and reply.err then return reply end
+            local failure = get_error(redis.pcall('ZADD', ready, position, member))
+            if failure then return failure end
         end
         redis.call('ZREM', waiting, member)
         redis.call('ZREM', latest, member)
     end
 end
 
-local failure = make_ready(redis.call('ZRANGEBYSCORE', waiting, '-inf', format(now), 'LIMIT', 0, most))
+local full = make_ready(redis.call('ZRANGEBYSCORE', waiting, '-inf', format(now), 'LIMIT', 0, most))
     or make_ready(redis.call('ZRANGEBYSCORE', latest, '(' .. format(now), '+inf', 'LIMIT', 0, most))
-if failure then return failure end
+if full then return full end
 local members = redis.call('ZRANGE', ready, 0, limit - 1)
 for _, member in ipairs(members) do
-    local reply = redis.pcall('ZADD', waiting, format(now + seconds), member)
-    if type(reply) == 'table' and reply.err then return reply end
+    local failure = get_error(redis.pcall('ZADD', waiting, format(now + seconds), member))
+    if failure then return failure end
     redis.call('ZADD', latest, format(now - seconds), member)
     redis.call('ZREM', ready, member)
 end
@@ -124,8 +130,8 @@ for index = 5, #KEYS do
             entry[1], entry[2], entry[6] = 'l', tostring(tonumber(entry[2]) + 1), token
             entry[4], entry[5] = format(now + seconds), format(seconds)
             text = table.concat(entry, '\\t')
-            local reply = redis.pcall('HSET', key, 'delivery:' .. number, text)
-            if type(reply) == 'table' and reply.err then return reply end
+            local failure = get_error(redis.pcall('HSET', key, 'delivery:' .. number, text))
+            if failure then return failure end
             redis.call('ZREM', ready, member)
             redis.call('ZADD', waiting, entry[4], member)
             redis.call('ZADD', latest, format(now - seconds), member)
@@ -156,8 +162,8 @@ for index = 4, #KEYS do
     local entry = split(redis.call('HGET', key, 'delivery:' .. number) or '')
     if entry[1] == 'l' and entry[6] == token then
         entry[4], entry[5] = format(now + seconds), format(seconds)
-        local reply = redis.pcall('HSET', key, 'delivery:' .. number, table.concat(entry, '\\t'))
-        if type(reply) == 'table' and reply.err then return reply end
+        local failure = get_error(redis.pcall('HSET', key, 'delivery:' .. number, table.concat(entry, '\\t')))
+        if failure then return failure end
         redis.call('ZREM', ready, member)
         redis.call('ZADD', waiting, entry[4], member)
         redis.call('ZADD', latest, format(now - seconds), member)
@@ -185,8 +191,8 @@ if status ~= 'l' then
     entry[4], entry[5] = format(now + delay), format(delay)
     if counts == '0' then entry[2] = tostring(tonumber(entry[2]) - 1) end
 end
-local reply = redis.pcall('HSET', key, field, table.concat(entry, '\\t'))
-if type(reply) == 'table' and reply.err then return reply end
+local failure = get_error(redis.pcall('HSET', key, field, table.concat(entry, '\\t')))
+if failure then return failure end
 if status == 'l' then return 1 end
 redis.call('ZREM', ready, member)
 redis.call('ZREM', waiting, member)
@@ -247,8 +253,8 @@ local position = now
 if last >= now and last < now + 1 then position = last + 0.000001 end
 position = format(position)
 local text = table.concat({'q', '0', position, format(now), '0.000000', token, entry[7] or '', '', ''}, '\\t')
-local reply = redis.pcall('HSET', key, field, text)
-if type(reply) == 'table' and reply.err then return reply end
+local failure = get_error(redis.pcall('HSET', key, field, text))
+if failure then return failure end
 redis.call('PERSIST', key)
 local left = {}
 for other in string.gmatch(redis.call('HGET', key, 'dead') or '', '%d+') do
@@ -348,7 +354,7 @@ class RedisDeliveries:
         keys = (layout.ready, layout.waiting, layout.latest, layout.open, layout.dead, key)
         member = f"{session}:{number}" if session_id is None else session
         arguments = (self._layout.given_time, member, str(number), new_token(), session, name)
-        response = client.eval(_REQUEUE_SCRIPT, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+        response = client.eval(_REQUEUE_SCRIPT, len(keys), *keys, *arguments)
         return bool(await cast("Awaitable[int]", response))
 
     async def _begin(self, client: Redis, members: Sequence[bytes], seconds: float) -> Sequence[Delivery[WebhookEvent]]:

@@ -260,8 +260,8 @@ class RedisSearch:
             return [member_of(search.session_id).encode("utf-8", "surrogatepass")]
         for prefix in _prefixes(search):
             bounds = b"[" + prefix, b"(" + prefix + b"\xff"
-            if await client.zlexcount(layout.search, *bounds) <= _SMALL:  # type: ignore[arg-type]
-                found = cast("list[bytes]", await client.zrangebylex(layout.search, *bounds))  # type: ignore[arg-type]  # pyright: ignore[reportUnknownMemberType]
+            if await client.zlexcount(layout.search, *bounds) <= _SMALL:
+                found = cast("list[bytes]", await client.zrangebylex(layout.search, *bounds))  # pyright: ignore[reportUnknownMemberType]
                 return [member[len(prefix) :] for member in found]
         if search.delivery is DeliveryStatus.DEAD:
             return await self._small(client, layout.dead)

@@ -78,7 +78,7 @@ class RedisUpgrade:
             known = frozenset[bytes]().union(*(search_entries(load_entry(entry)) for entry in entries))
             arguments += [members[index], b"".join(sorted(known))]
         if found:
-            written = client.eval(_WRITE_SCRIPT, len(keys), *keys, *arguments, str(layout.expiry))  # type: ignore[arg-type]
+            written = client.eval(_WRITE_SCRIPT, len(keys), *keys, *arguments, str(layout.expiry))
             await cast("Awaitable[None]", written)
         return found
 
