@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         Timeouts as Timeouts,
     )
     from veriff_async.credentials import Credentials as Credentials
+    from veriff_async.encryption import KeyRing as KeyRing
     from veriff_async.errors import (
         ApiError as ApiError,
         AuthenticationError as AuthenticationError,
@@ -224,6 +225,7 @@ else:
                 "ResponseError ServerError SessionLimitError SignatureError TransportError VeriffError WebhookError "
                 "WebhookPayloadError"
             ),
+            "encryption": "KeyRing",
             "health": "CheckOutcome CheckReport CheckResult",
             "integrations": "Integration Integrations",
             "models.collected": "Browser CollectedData Device Network",
