@@ -75,8 +75,9 @@ WaitingFault WebhookChaos WebhookEntry WebhookKind WebhookState WebhookView
 """
 PINNED_INBOX = """
 Delivery DeliveryInbox DeliveryOutcome DeliveryRecord DeliveryStatus ErasableInbox IgnoredReason Inbox InboxStatistics
-MemoryInbox PostgresInbox RecordResult RedisInbox Retention SearchableInbox SessionPage SessionSearch SessionState
-SessionSummary SqliteInbox SubmissionInbox TransactionalInbox apply_event dump_event dump_state load_event load_state
+MemoryInbox PostgresInbox RecordResult RedisInbox ReplayedEvent Retention SearchableInbox SessionPage SessionSearch
+SessionState SessionSummary SqliteInbox StoredEvent SubmissionInbox TransactionalInbox apply_event dump_event
+dump_state export_events iter_events iter_sessions load_event load_state replay_events requeue_events retry_dead
 """
 PINNED_BATCH = """
 BatchPlan BatchProgress ErasableJournal FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal

@@ -57,7 +57,7 @@ class Integration:
 
     @classmethod
     def from_env(cls, name: str, inbox: Inbox, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the variables of an integration: for ``"shop"``, ``VERIFF_SHOP_API_KEY`` and those beside it.
+        """Read the variables of an integration: for ``"shop"``, ``VERIFF_SHOP_API_KEY`` and others.
 
         The others are ``VERIFF_SHOP_SHARED_SECRET``, ``VERIFF_SHOP_INTEGRATION_ID`` and ``VERIFF_SHOP_BASE_URL``.
         ``VERIFF_FEEDBACK_URL``, ``VERIFF_SYNC_URL``, ``VERIFF_ALLOW_INSECURE_HOSTS`` and ``VERIFF_CA_BUNDLE`` hold for

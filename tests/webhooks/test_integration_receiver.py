@@ -198,7 +198,7 @@ async def test_integrations_can_be_added_and_removed_while_it_runs(receiver: Int
     assert ["bank", "north", "south", "shop"] == list(receiver)
     assert 4 == len(receiver)
     with pytest.raises(KeyError):
-        await receiver.remove("nobody")
+        await receiver.remove("another")
 
 
 @pytest.mark.anyio

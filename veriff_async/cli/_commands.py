@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "certificates",
     "delete",
     "listen",
+    "inbox",
     "trigger",
     "check-receiver",
     "doctor",
@@ -36,7 +37,7 @@ COMMANDS: Final = (
 
 # Modules of commands that are not in the module of their own name.
 _MODULES: Final = {
-    **{name: f"{name}.command" for name in ("batch", "doctor", "listen", "sandbox")},
+    **{name: f"{name}.command" for name in ("batch", "doctor", "inbox", "listen", "sandbox")},
     "check-receiver": "check_receiver.command",
     **dict.fromkeys(("attempts", "person", "watchlist", "delete"), "session_data"),
 }

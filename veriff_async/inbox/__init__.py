@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     )
     from veriff_async._protocol.webhook import dump_event as dump_event, load_event as load_event
     from veriff_async.config import Retention as Retention
+    from veriff_async.inbox._operations import (
+        StoredEvent as StoredEvent,
+        export_events as export_events,
+        iter_events as iter_events,
+        iter_sessions as iter_sessions,
+        requeue_events as requeue_events,
+        retry_dead as retry_dead,
+    )
     from veriff_async.inbox._protocol import (
         DeliveryInbox as DeliveryInbox,
         ErasableInbox as ErasableInbox,
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
         SubmissionInbox as SubmissionInbox,
         TransactionalInbox as TransactionalInbox,
     )
+    from veriff_async.inbox._replay import ReplayedEvent as ReplayedEvent, replay_events as replay_events
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
     from veriff_async.inbox.postgres import PostgresInbox as PostgresInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
@@ -52,6 +61,8 @@ else:
             "_protocol.session_state": "apply_event dump_state load_state",
             "_protocol.webhook": "dump_event load_event",
             "config": "Retention",
+            "inbox._operations": ("StoredEvent export_events iter_events iter_sessions requeue_events retry_dead"),
+            "inbox._replay": "ReplayedEvent replay_events",
             "inbox._protocol": "DeliveryInbox ErasableInbox Inbox SearchableInbox SubmissionInbox TransactionalInbox",
             "inbox.memory": "MemoryInbox",
             "inbox.postgres": "PostgresInbox",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from veriff_async._protocol import headers
+from veriff_async._protocol.signed_headers import signature_headers, webhook_headers
 from veriff_async._protocol.signing import is_signature
 from veriff_async.sandbox._errors import HTTPError
 
@@ -80,28 +81,6 @@ def check_signature(verifier: Verifier, signature: str | None, *, of_body: bool)
     if matched is None:
         raise HTTPError(401, "1819" if of_body else "1818", "HMAC signature does not match")
     return matched
-
-
-def signature_headers(credentials: Credentials, signature: str) -> dict[str, str]:
-    """Return the headers of a signed response or webhook, of both families."""
-    values = {
-        headers.AUTH_CLIENT: credentials.api_key,
-        headers.HMAC_SIGNATURE: signature,
-        headers.VRF_AUTH_CLIENT: credentials.api_key,
-        headers.VRF_HMAC_SIGNATURE: signature,
-    }
-    if credentials.integration_id is not None:
-        values[headers.INTEGRATION_ID] = credentials.integration_id
-    # Seen: real webhooks have names in lower case.
-    return {name.lower(): value for name, value in values.items()}
-
-
-def webhook_headers(credentials: Credentials, body: bytes) -> dict[str, str]:
-    """Return the headers of a webhook.
-
-    It is signed with the first secret, which stands for the one promoted to master in the Customer Portal.
-    """
-    return {"content-type": "application/json", **signature_headers(credentials, credentials.sign(body))}
 
 
 def _read_header(request_headers: Mapping[str, str], name: str, newer: str) -> str | None:

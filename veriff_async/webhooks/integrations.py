@@ -109,7 +109,7 @@ class IntegrationReceiver:
             raise ConfigurationError(msg)
         self._allow_sharing = allow_sharing
         self._networks = parse_networks(allowed_networks, trusted_proxies)
-        # Random credentials, which nobody has: this receiver applies all rules of HTTP, and then refuses everything.
+        # Random credentials, which no sender has: this receiver applies all rules of HTTP, and then refuses everything.
         self._unknown = WebhookReceiver(
             Credentials(str(uuid4()), str(uuid4())),
             MemoryInbox(),

@@ -34,6 +34,7 @@ _REMARKS: Final = {
     IgnoredReason.STALE: "late",
     IgnoredReason.FINAL: "after the end of its session",
     IgnoredReason.IRRELEVANT: "",
+    IgnoredReason.ERASED: "of an erased session, not stored",
 }
 
 
