@@ -58,6 +58,7 @@ class SessionRetention:
         self._next_count_at = 0
         self._excess = 0
         self._has_warned = False
+        self._has_erased: bool | None = None
         self.time = self.reference_time = 0.0
         self.is_stale = False
         self.has_more = False
@@ -70,6 +71,7 @@ class SessionRetention:
         self.reference_time = clock.reference(now)
         self.time = max(now, self.reference_time)
         self.added = 0
+        self._has_erased = None
         # Not at every record: the row would be rewritten for each commit.
         if before is None or clock.suspect != before.suspect or abs(clock.trusted - before.trusted) >= _CLOCK_STEP:
             values = (clock.trusted, clock.suspect)
@@ -86,6 +88,22 @@ class SessionRetention:
     def is_expired(self, touched: float, queued: int) -> bool:
         """Return whether a session is too old, although no record has deleted it yet."""
         return not queued and touched <= self.reference_time - self._retention.max_age
+
+    def has_erased(self) -> bool:
+        """Return whether sessions were erased, so that the id of each new one must be looked for."""
+        if self._has_erased is None:  # once in a transaction: most inboxes erase rarely
+            self._has_erased = self._db.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is not None
+        return self._has_erased
+
+    def refuse(self, keys: Iterable[bytes], seconds: float) -> None:
+        """Store nothing about sessions for some time; `keys` are those of their ids."""
+        until = self.reference_time + seconds
+        self._db.executemany(
+            "INSERT INTO erased (key, until) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET until = max(until, excluded.until)",
+            [(key, until) for key in keys],
+        )
+        self._has_erased = None
 
     def delete_old(self) -> None:
         """Delete some sessions beyond the limits, if there are any."""

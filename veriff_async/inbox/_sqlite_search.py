@@ -105,8 +105,8 @@ class SearchTable:
 
     def find(
         self, search: SessionSearch, limit: int, start: PageStart | None, *, oldest: float
-    ) -> tuple[list[SessionSummary], PageStart | None]:
-        """Find sessions among the next ones, and return them and where to continue.
+    ) -> tuple[list[tuple[SessionSummary, PageStart]], PageStart | None]:
+        """Find sessions among the next ones; return them with where a page after each begins, and where to continue.
 
         Args:
             search: Which sessions.
@@ -115,39 +115,37 @@ class SearchTable:
             oldest: The time after which a session must have been touched, unless handlers wait for its events.
         """
         conditions, values = _conditions(search)
-        candidates, count = self._candidates(search, start, oldest)
+        candidates = self._candidates(search, start, oldest)
         if not candidates:
             return [], None
-        marks = ",".join("?" * len(candidates))
+        rows = [row for _, row in candidates]
+        marks = ",".join("?" * len(rows))
         columns = (
             "rowid, touched, id, events, queued, status, CASE WHEN status IS NULL THEN state END,"
             " (SELECT count(*) FROM delivery WHERE delivery.session = session.id AND stage = 4)"
         )
         which = f"rowid IN ({marks}) AND events > 0 {conditions}"
         query = f"SELECT {columns} FROM session WHERE {which} ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts
-        found: list[SessionSummary] = []
-        for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*candidates, *values)):
+        found: list[tuple[SessionSummary, PageStart]] = []
+        for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*rows, *values)):
             status = _load_status(name, state)
             if search.status is not None and status != search.status:
                 continue
-            found.append(
-                SessionSummary(
-                    session_id=decode(session) or None,
-                    status=status,
-                    events=events,
-                    queued=queued,
-                    dead=dead,
-                    recorded_at=touched,
-                )
+            summary = SessionSummary(
+                session_id=decode(session) or None,
+                status=status,
+                events=events,
+                queued=queued,
+                dead=dead,
+                recorded_at=touched,
             )
+            found.append((summary, PageStart(touched, row)))
             if len(found) == limit:
-                return found, PageStart(touched, row)
-        last = candidates[-1]
-        touched = self._db.execute("SELECT touched FROM session WHERE rowid = ?", (last,)).fetchone()[0]
-        return found, PageStart(touched, last) if count == _MOST_EXAMINED else None
+                return found, found[-1][1]
+        return found, PageStart(*candidates[-1]) if len(candidates) == _MOST_EXAMINED else None
 
-    def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> tuple[list[int], int]:
-        """Return the rows of sessions to look at, the latest first."""
+    def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> list[tuple[float, int]]:
+        """Return the times and rows of sessions to look at, the latest first."""
         conditions: list[str] = []
         values: list[object] = []
         for field in ("vendor_data", "end_user_id"):
@@ -176,8 +174,7 @@ class SearchTable:
                 " ORDER BY touched DESC, rowid DESC LIMIT ?"
             )
             rows += self._db.execute(query, (*values, *(() if is_pending else (oldest,)), _MOST_EXAMINED))
-        rows = sorted(rows, reverse=True)[:_MOST_EXAMINED]
-        return [row for _, row in rows], len(rows)
+        return sorted(rows, reverse=True)[:_MOST_EXAMINED]
 
 
 def parse_page(page: str | None) -> PageStart | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import evolve
 
@@ -45,6 +45,11 @@ __all__ = ("SqliteEventStore",)
 # Ids in one query.
 _CHUNK_SIZE: Final = 500
 
+# A stored session: its row, its state, its number of events, how many of them are queued, its keys and its submission.
+_Stored: TypeAlias = "tuple[int | None, SessionState | None, int, int, bytes | None, str | None]"
+
+_NEW_SESSION: Final[_Stored] = (None, None, 0, 0, None, None)
+
 _SUBMISSION: Final = "(SELECT text FROM submission WHERE submission.session = session.id)"
 
 
@@ -61,6 +66,7 @@ class SqliteEventStore(Database):
         """Open the file; see `Database`."""
         super().__init__(path, SCHEMA, timeout=BUSY_TIMEOUT)
         self._now = now
+        self._max_events = retention.max_events_per_session
         self._retention = SessionRetention(self._db, retention, now)
         self._deliveries = DeliveryTable(self._db)
         self._search = SearchTable(self._db)
@@ -84,37 +90,28 @@ class SqliteEventStore(Database):
         """
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would blame the file
         session, key, now = encode(event.session_id or ""), encode(event.dedup_key), self._retention.time
-        before, events, queued, keys, submission = self._get_session(session)
-        if not events and self._is_erased(session):
+        stored = self._get_session(session)
+        if stored is None and self._is_erased(session):
             return RecordResult(event=event, ignored=IgnoredReason.ERASED)
+        row, before, events, queued, keys, submission = stored or _NEW_SESSION
         # The key finds a repetition although other events came in between; a deleted event counts as new again.
         query = "SELECT number FROM event WHERE session = ? AND key = ?"
-        row: tuple[int] | None = self._db.execute(query, (session, key)).fetchone()
-        is_new = row is None
-        state, ignored = apply_event(before, event, source, is_duplicate=not is_new, recorded_at=now)
+        existing: tuple[int] | None = self._db.execute(query, (session, key)).fetchone()
+        state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
         text = None if state is None or state is before else dump_state(state)
         # All steps that can fail for this event alone are done: an error must not leave an event without its state.
-        if row is None:
+        if existing is None:
             number = position = self._insert(session, event, body, ignored)
+            events += 1
             keys = self._search.add(session, event, keys)
         else:
-            number, position = row[0], self._next_number() if text or deliver else 0
-        is_queued = deliver and (is_new or not self._deliveries.contains(number))
-        if is_queued:
+            number, position = existing[0], self._next_number() if text or deliver else 0
+        if deliver and (existing is None or not self._deliveries.contains(number)):
             self._deliveries.add(session, number, position, is_first=not queued, now=self._now())
-        self._db.execute(
-            "INSERT INTO session (id, state, changed, events, touched, queued, status, keys)"
-            " VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state),"
-            " changed = max(excluded.changed, changed), events = events + ?, touched = excluded.touched,"
-            " queued = queued + excluded.queued, status = ifnull(excluded.status, status), keys = excluded.keys",
-            (
-                *(session, text, position if text else 0, now, is_queued),
-                *(state.status.value if state is not None and text else None, keys, is_new),
-            ),
-        )
-        self._retention.added += not events
-        if is_new:
-            self._retention.delete_first_events(session, number, events=events + 1, queued=queued + is_queued)
+            queued += 1
+        self._write_session(row, session, (events, now, queued, keys), (text, position, state) if text else None)
+        if existing is None and events > self._max_events:
+            self._retention.delete_first_events(session, number, events=events, queued=queued)
         if state is not None and submission is not None:
             state = evolve(state, submission=submission)
         return RecordResult(event=event, state=state, ignored=ignored)
@@ -123,15 +120,15 @@ class SqliteEventStore(Database):
         """Store a text for a session, inside a transaction."""
         session = encode(session_id)
         # This deletes the session if it has expired: its old state must not become visible again.
-        _, events, *_ = self._get_session(session)
-        if not events and self._is_erased(session):
+        is_new = self._get_session(session) is None
+        if is_new and self._is_erased(session):
             return
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, NULL, 0, 0, ?) "
             "ON CONFLICT DO UPDATE SET touched = excluded.touched",
             (session, self._retention.time),
         )
-        self._retention.added += not events
+        self._retention.added += is_new
         self._db.execute("INSERT OR REPLACE INTO submission (session, text) VALUES (?, ?)", (session, encode(text)))
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
@@ -213,10 +210,9 @@ class SqliteEventStore(Database):
     def requeue(self, session_id: str | None, dedup_key: str) -> bool:
         """Queue a stored event again, inside a transaction, and return whether it did."""
         session = encode(session_id or "")
-        _, events, *_ = self._get_session(session)
         query = "SELECT number FROM event WHERE session = ? AND key = ?"
         row = self._db.execute(query, (session, encode(dedup_key))).fetchone()
-        if row is None or not events:
+        if row is None or self._get_session(session) is None:
             return False
         return self._deliveries.requeue(session, row[0], self._next_number(), self._now())
 
@@ -237,8 +233,8 @@ class SqliteEventStore(Database):
 
     def find_sessions(
         self, search: SessionSearch, limit: int, start: PageStart | None
-    ) -> tuple[list[SessionSummary], PageStart | None]:
-        """Look at some sessions; return those found and where to continue."""
+    ) -> tuple[list[tuple[SessionSummary, PageStart]], PageStart | None]:
+        """Look at some sessions; see `SearchTable.find`."""
         return self._search.find(search, limit, start, oldest=self._retention.oldest_kept())
 
     def statistics(self) -> InboxStatistics:
@@ -274,12 +270,7 @@ class SqliteEventStore(Database):
     def erase(self, session_ids: Sequence[str], refuse_for: float) -> int:
         """Delete sessions and refuse their later events, inside a transaction; return how many were stored."""
         sessions = [encode(session_id) for session_id in session_ids]
-        until = self._retention.reference_time + refuse_for
-        self._db.executemany(
-            "INSERT INTO erased (key, until) VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET until = max(until, excluded.until)",
-            [(search_key(ERASED, session_id), until) for session_id in session_ids],
-        )
+        self._retention.refuse([search_key(ERASED, session_id) for session_id in session_ids], refuse_for)
         return self._retention.delete(sessions)
 
     def _count_rows(self) -> tuple[int, int]:
@@ -306,25 +297,62 @@ class SqliteEventStore(Database):
         query = "INSERT INTO event (session, key, kind, body, recorded, ignored) VALUES (?, ?, ?, ?, ?, ?)"
         return self._db.execute(query, row).lastrowid or 0
 
+    def _write_session(
+        self,
+        row: int | None,
+        session: bytes,
+        values: tuple[int, float, int, bytes | None],
+        change: tuple[bytes, int, SessionState | None] | None,
+    ) -> None:
+        """Insert or update a session.
+
+        Args:
+            row: Its row, unless it is new.
+            session: Its id.
+            values: Its number of events, the time, how many of them are queued, and its keys.
+            change: Its new state as text, the number of the change, and the state, unless that is as before.
+        """
+        # Not one statement with ON CONFLICT, which would look for the session again.
+        if row is None:
+            text, number, state = change or (None, 0, None)
+            status = None if state is None else state.status.value
+            self._db.execute(
+                "INSERT INTO session (events, touched, queued, keys, id, state, changed, status)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, session, text, number, status),
+            )
+            self._retention.added += 1
+        elif change is None:
+            query = "UPDATE session SET events = ?, touched = ?, queued = ?, keys = ? WHERE rowid = ?"
+            self._db.execute(query, (*values, row))
+        else:
+            text, number, state = change
+            query = (
+                "UPDATE session SET events = ?, touched = ?, queued = ?, keys = ?, state = ?, changed = ?, status = ?"
+                " WHERE rowid = ?"
+            )
+            status = None if state is None else state.status.value
+            self._db.execute(query, (*values, text, number, status, row))
+
     def _next_number(self) -> int:
         """Take a number of the sequence of events for a change that adds no event."""
         self._db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'event'")
         number: int = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()[0]
         return number
 
-    def _get_session(self, session: bytes) -> tuple[SessionState | None, int, int, bytes | None, str | None]:
-        """Return a session: its state, its number of events, how many are queued, its keys and its submission."""
-        query = f"SELECT state, events, touched, queued, keys, {_SUBMISSION} FROM session WHERE id = ?"  # noqa: S608  a fixed text
-        row = self._db.execute(query, (session,)).fetchone()
-        if row is None:
-            return None, 0, 0, None, None
-        text, events, touched, queued, keys, submission = row
+    def _get_session(self, session: bytes) -> _Stored | None:
+        """Return a session, unless it is new or has expired."""
+        query = f"SELECT rowid, state, events, touched, queued, keys, {_SUBMISSION} FROM session WHERE id = ?"  # noqa: S608  a fixed text
+        found = self._db.execute(query, (session,)).fetchone()
+        if found is None:
+            return None
+        row, text, events, touched, queued, keys, submission = found
         # Expired, although no record has deleted it yet: its old state must not decide about a new event.
         if self._retention.is_expired(touched, queued):
             self._retention.delete([session])
-            return None, 0, 0, None, None
+            return None
         state = None if text is None else load_stored_state(text)
-        return state, events, queued, keys, decode_optional(submission)
+        return row, state, events, queued, keys, decode_optional(submission)
 
     def _recorded_at(self, session: bytes) -> float:
         """Return when the last event of a session was recorded, for events of an earlier version."""
@@ -332,9 +360,11 @@ class SqliteEventStore(Database):
         return 0.0 if row is None else float(row[0])
 
     def _is_erased(self, session: bytes) -> bool:
+        if not session or not self._retention.has_erased():
+            return False
         query = "SELECT 1 FROM erased WHERE key = ? AND until > ?"
         key = search_key(ERASED, decode(session))
-        return bool(session) and self._db.execute(query, (key, self._retention.reference_time)).fetchone() is not None
+        return self._db.execute(query, (key, self._retention.reference_time)).fetchone() is not None
 
 
 def _chunks(ids: list[bytes]) -> Iterator[list[bytes]]:

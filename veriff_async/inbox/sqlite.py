@@ -227,13 +227,16 @@ class SqliteInbox:
                 is_complete = await self._group.run(
                     lambda store: store.index_earlier_events(), worker=_WRITER, writes=True
                 )
-        found: list[SessionSummary] = []
-        while True:
-            look = partial(_find_sessions, search=search, limit=limit - len(found), start=start)
+        found: list[tuple[SessionSummary, PageStart]] = []
+        # One more than the page has, since the last page must be known as the last one.
+        while len(found) <= limit:
+            look = partial(_find_sessions, search=search, limit=limit + 1 - len(found), start=start)
             sessions, start = await self._group.run(look, worker=_READER)
             found += sessions
-            if start is None or len(found) == limit:
-                return SessionPage(sessions=tuple(found), next_page=None if start is None else str(start))
+            if start is None:
+                break
+        next_page = str(found[limit - 1][1]) if len(found) > limit else None
+        return SessionPage(sessions=tuple(summary for summary, _ in found[:limit]), next_page=next_page)
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`."""
@@ -265,7 +268,7 @@ class SqliteInbox:
 
 def _find_sessions(
     store: SqliteEventStore, *, search: SessionSearch, limit: int, start: PageStart | None
-) -> tuple[list[SessionSummary], PageStart | None]:
+) -> tuple[list[tuple[SessionSummary, PageStart]], PageStart | None]:
     return store.find_sessions(search, limit, start)
 
 
