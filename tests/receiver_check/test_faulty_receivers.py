@@ -23,9 +23,7 @@ FORGED: Final = (
 )
 UNREADABLE: Final = "body-not-json body-empty body-not-utf8"
 OTHER_KINDS: Final = "fullauto watchlist user-status ine curp ine-curp unknown-kind"
-WRITTEN_AGAIN: Final = (
-    "body-written-again body-white-space body-escapes body-numbers body-duplicate-members duplicates-other-bytes"
-)
+WRITTEN_AGAIN: Final = "body-written-again body-white-space body-escapes body-numbers body-duplicate-members"
 
 FAULTS: Final = {
     ("python", "unsigned"): "signature-missing signature-empty signature-legacy-header",

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import click
+
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,9 +31,11 @@ def load_app(text: str) -> Callable[..., Awaitable[object]]:
         ConfigurationError: It cannot be imported, or is not an application.
     """
     module_name, _, name = text.partition(":")
+    # As `python -m` does: the application is in the folder where the command runs.
     folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    sys.path.insert(0, folder)
+    # The process may outlive the command, for example in tests.
+    click.get_current_context().call_on_close(lambda: sys.path.remove(folder))
     try:
         found: object = import_module(module_name)
         for part in name.removesuffix("()").split("."):

@@ -30,21 +30,24 @@ def print_cases(output: Output, cases: Sequence[ReceiverCase]) -> None:
 
 def print_report(output: Output, report: ReceiverReport, *, framework: str | None) -> None:
     """Write the failed cases, their remedies, the cases that were not checked, and a summary."""
+    # Several cases have the same reason, which is written once.
+    explained: dict[str, str] = {}
     for result in report.failed:
-        _print_failure(output, result)
+        first = explained.setdefault(result.case.why, result.case.name)
+        _print_failure(output, result, why="" if first == result.case.name else f"as for {first}.")
     _print_fixes(output, report, framework)
     _print_not_checked(output, report)
     output.print(f"\n{_summary(report)}", style="bold")
 
 
-def _print_failure(output: Output, result: CaseResult) -> None:
+def _print_failure(output: Output, result: CaseResult, *, why: str) -> None:
     case = result.case
     output.print(f"\n{result.severity.value.upper()}  {case.name}", style=_STYLES[result.severity])
     for label, text in (
         ("sent", f"{case.sends}."),
         ("expected", f"{case.expects}."),
         ("found", result.message),
-        ("why", f"{case.why} ({case.source})"),
+        ("why", why or f"{case.why} ({case.source})"),
         ("fix", f"see {case.fix.name} below."),
     ):
         output.print(f"  {label:<{_INDENT}}{text}", indent=_INDENT + 2)
@@ -56,7 +59,8 @@ def _print_fixes(output: Output, report: ReceiverReport, framework: str | None) 
         output.print("\nHow to fix it", style="bold")
     for fix in fixes.values():
         names = ", ".join(result.case.name for result in report.failed if result.case.fix.name == fix.name)
-        output.print(f"\n{fix.name}  ({names})", style="bold", indent=2)
+        output.print("")
+        output.print(f"{fix.name}  ({names})", style="bold", indent=2)
         output.print(f"  {fix.text}", indent=2)
         chosen = {name: text for name, text in fix.frameworks.items() if framework is None or name.lower() == framework}
         for name, text in chosen.items():

@@ -106,6 +106,11 @@ class ReceiverCase:
     fix: Fix
 
     @property
+    def needs_acceptance(self) -> bool:
+        """Whether the case says nothing about an endpoint that does not even accept an ordinary decision."""
+        return self.expects.startswith("accept") and self.group is not CaseGroup.EVENTS
+
+    @property
     def is_documented(self) -> bool:
         """Whether a public page documents the rule."""
         return self.source.startswith("https://")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("Endpoint", "HttpConnection", "HttpRequest", "Reply", "close")
 
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
+_CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
 # Bytes of all headers of a response, and of one line.
 _MAX_HEAD: Final = 65_536
 # Bytes of a response body that are kept, and those that are read at most.
@@ -35,6 +36,8 @@ _PIECE: Final = 65_536
 _CONTINUE_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.0
 _PORTS: Final = {"http": 80, "https": 443}
+# Responses 1xx before the final one.
+_MAX_INTERIM: Final = 20
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 
@@ -255,7 +258,7 @@ async def _send_body(writer: asyncio.StreamWriter, request: HttpRequest, is_invi
 
 
 async def _read_response(reader: asyncio.StreamReader, method: str, progress: _Progress) -> None:
-    while True:
+    for _ in range(_MAX_INTERIM):
         line = await _read_line(reader)
         match = _STATUS.fullmatch(line)
         if match is None:
@@ -266,6 +269,9 @@ async def _read_response(reader: asyncio.StreamReader, method: str, progress: _P
         if status >= 200:  # noqa: PLR2004  the final response
             break
         progress.is_invited.set()
+    else:
+        msg = f"the endpoint sent {_MAX_INTERIM} responses 1xx and no other"
+        raise _UnusableResponseError(msg)
     progress.status, progress.headers = status, headers
     is_persistent = match[1] == b"1" and "close" not in headers.get("connection", "").lower()
     if method == "HEAD" or status in _WITHOUT_BODY:
@@ -310,12 +316,11 @@ async def _read_chunks(reader: asyncio.StreamReader, body: bytearray) -> None:
     total = 0
     while True:
         text = (await _read_line(reader)).partition(b";")[0].strip()
-        try:
-            # `isalnum` refuses the signs and underscores that `int` accepts.
-            size = int(text, 16) if text.isalnum() and len(text) <= len("ffffffff") else _MAX_BODY + 1
-        except ValueError:
+        # Not `int` alone, which accepts signs and underscores.
+        if _CHUNK_SIZE.fullmatch(text) is None:
             msg = "the response is not HTTP"
-            raise _UnusableResponseError(msg) from None
+            raise _UnusableResponseError(msg)
+        size = int(text, 16)
         total += size
         if size == 0:
             break

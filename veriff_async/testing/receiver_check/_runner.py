@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from attrs import evolve
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from veriff_async.testing.receiver_check._context import CountEffects, SetFailing
 
 __all__ = ("check_receiver", "select_cases")
+
+
+_DECISION: Final = "decision-approved"
+_FIX_FIRST: Final = Finding.not_checked(f"An ordinary decision is not accepted: fix {_DECISION} first.")
+_TIME_OVER: Final = Finding.not_checked("The time for the whole check was over.")
 
 
 async def check_receiver(  # noqa: PLR0913  all but two have a default
@@ -149,7 +154,8 @@ async def _run_cases(
         problem = await endpoint.find_problem()
         for case in () if problem else cases:
             context = CheckContext(endpoint, credentials, options)
-            result = await _run_case(case, context, left=began + options.timeout - monotonic())
+            finding = _FIX_FIRST if case.needs_acceptance and _is_decision_refused(results) else None
+            result = await _run_case(case, context, finding, left=began + options.timeout - monotonic())
             errors = [] if server is None else server.pop_errors()
             if errors and result.outcome is CaseOutcome.FAILED:
                 result = evolve(result, message=f"{result.message} The application raised {errors[0]}.")
@@ -162,10 +168,18 @@ async def _run_cases(
     )
 
 
-async def _run_case(case: RunnableCase, context: CheckContext, *, left: float) -> CaseResult:
+def _is_decision_refused(results: Sequence[CaseResult]) -> bool:
+    return any(result.is_error and result.case.name == _DECISION for result in results)
+
+
+async def _run_case(
+    case: RunnableCase, context: CheckContext, finding: Finding | None = None, *, left: float
+) -> CaseResult:
     began = monotonic()
-    finding = Finding.not_checked("The time for the whole check was over.")
-    if left > 0:
+    if finding is None and left <= 0:
+        finding = _TIME_OVER
+    if finding is None:
+        finding = _TIME_OVER
         try:
             async with asyncio.timeout(left):
                 finding = await case.run(context)

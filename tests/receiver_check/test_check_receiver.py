@@ -1,0 +1,197 @@
+"""What a check sends, takes and reports."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.receiver_check.conftest import CREDENTIALS
+from veriff_async import ConfigurationError
+from veriff_async.inbox import MemoryInbox
+from veriff_async.testing import RECEIVER_CASES, CaseGroup, CaseOutcome, CaseSeverity, Effects, check_receiver
+from veriff_async.webhooks import WebhookReceiver, asgi_app
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from veriff_async.testing import CaseResult
+
+pytestmark = pytest.mark.anyio
+
+
+async def accept(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+    """Answer 200 to everything, without a lifespan."""
+    assert "http" == scope["type"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def test_cases_are_complete() -> None:
+    """Each case has a unique name, a source and a remedy; each group has cases, and documented rules."""
+    assert len(RECEIVER_CASES) == len({case.name for case in RECEIVER_CASES})
+    assert set(CaseGroup) == {case.group for case in RECEIVER_CASES}
+    for case in RECEIVER_CASES:
+        assert all((case.sends, case.expects, case.why, case.source, case.fix.text)), case.name
+        assert case.is_documented == ("veriff.com" in case.source or "rfc-editor" in case.source), case.name
+
+
+async def test_results_come_while_the_check_runs() -> None:
+    """`on_result` gets each result of the report, in order."""
+    seen: list[CaseResult] = []
+
+    report = await check_receiver(accept, CREDENTIALS, only=["events"], on_result=seen.append)
+
+    assert tuple(seen) == report.results
+    assert report.is_ok
+    assert {"passed": len(seen), "error": 0, "warning": 0, "note": 0, "not_checked": 0} == report.counts()
+
+
+async def test_names_and_groups_select_cases() -> None:
+    """`only` and `skip` take names and groups; a name in `only` wins over its group in `skip`."""
+    report = await check_receiver(accept, CREDENTIALS, only=["events", "body-array"], skip=["event-started", "bodies"])
+
+    names = [result.case.name for result in report.results]
+    assert ("event-submitted", "body-array") == (names[0], names[-1])
+
+
+async def test_unknown_name_is_refused() -> None:
+    """A misspelt case would otherwise never run."""
+    with pytest.raises(ConfigurationError, match="There is no case"):
+        await check_receiver(accept, CREDENTIALS, only=["signature"])
+
+
+@pytest.mark.parametrize(
+    ("receiver", "words"),
+    [
+        ("https://shop.example/webhooks", "another host"),
+        ("http://10.0.0.7/", "another host"),
+        ("http://localhost.evil.example/", "another host"),
+        ("ftp://localhost/", "not a URL"),
+        ("http://[::1", "not a URL"),
+        ("http://user:secret@localhost/", "name or password"),
+    ],
+)
+async def test_url_is_checked(receiver: str, words: str) -> None:
+    """Another host needs an agreement: the webhooks would reach a real system."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        await check_receiver(receiver, CREDENTIALS)
+    assert "secret@" not in str(caught.value)
+
+
+async def test_wrong_receiver_is_refused() -> None:
+    """Something that is neither a URL nor an application is named by its type."""
+    with pytest.raises(ConfigurationError, match="receiver must be a function, not int"):
+        await check_receiver(7, CREDENTIALS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def test_application_that_does_not_start_is_refused() -> None:
+    """An application that answers the startup with a failure is not checked."""
+
+    async def app(scope: Mapping[str, object], receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "lifespan" == scope["type"]
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(ConfigurationError, match="does not start"):
+        await check_receiver(app, CREDENTIALS)
+
+
+async def test_exception_of_an_application_is_named_by_type_and_line() -> None:
+    """The message names the exception; its text may hold anything, so it is left out."""
+
+    async def app(scope: Mapping[str, object], receive: object, send: object) -> None:
+        raise KeyError("a person")
+
+    report = await check_receiver(app, CREDENTIALS, only=["decision-approved"])
+
+    (result,) = report.results
+    assert "KeyError at test_check_receiver.py:" in result.message
+    assert "a person" not in result.message
+
+
+async def test_lifespan_of_an_application_runs() -> None:
+    """The application is started before the first webhook and stopped at the end."""
+    inbox = MemoryInbox()
+    receiver = WebhookReceiver(CREDENTIALS, inbox)
+
+    report = await check_receiver(asgi_app(receiver, path="/hooks"), CREDENTIALS, path="/hooks", only=["event-started"])
+
+    assert report.is_ok
+    assert "closed" in repr(receiver)
+    assert 1 == len(await inbox.get_events(report.session_ids[0]))
+
+
+async def test_report_is_json_without_secrets() -> None:
+    """The document has every result with its reason and remedy, the sessions, and no secret."""
+    report = await check_receiver(accept, CREDENTIALS, only=["signatures", "tls"])
+
+    text = json.dumps(report.to_dict())
+    document = json.loads(text)
+    assert (False, None) == (document["ok"], document["problem"])
+    assert len(document["results"]) == len(report.results) == sum(document["counts"].values())
+    assert {"sends", "expects", "why", "source", "fix", "frameworks", "message"} <= set(document["results"][0])
+    assert set(document["session_ids"]) == set(report.session_ids)
+    for secret in CREDENTIALS.secrets:
+        assert secret not in text + repr(report) + report.to_junit()
+
+
+async def test_junit_has_failures_and_skipped_cases() -> None:
+    """Errors are failures, warnings are output, and cases that were not checked are skipped."""
+    report = await check_receiver(accept, CREDENTIALS, only=["signature-missing", "api-key-other", "tls"])
+
+    suite = ET.fromstring(report.to_junit())[0]  # noqa: S314  our own document
+    assert ("3", "1", "1") == (suite.get("tests"), suite.get("failures"), suite.get("skipped"))
+    assert [["failure"], ["system-out"], ["skipped"]] == [[child.tag for child in case] for case in suite]
+    assert "api-key-other" == suite[1].get("name")
+
+
+async def test_failed_cases_come_by_severity() -> None:
+    """Errors come first, then warnings, then notes."""
+    report = await check_receiver(accept, CREDENTIALS, only=["signatures"])
+
+    severities = [result.severity for result in report.failed]
+    assert severities == sorted(severities, key=list(CaseSeverity).index)
+    assert set(CaseSeverity) == set(severities)
+
+
+@pytest.mark.parametrize("found", [True, "1", None])
+async def test_wrong_result_of_a_function_for_effects_is_a_failure(found: object) -> None:
+    """A function that returns whether there is an effect cannot show a second one."""
+    report = await check_receiver(
+        accept, CREDENTIALS, only=["effect-once"], count_effects=lambda _session: cast("int", found)
+    )
+
+    (result,) = report.results
+    assert CaseOutcome.FAILED is result.outcome
+    assert "must return a number or Effects" in result.message
+
+
+async def test_missing_effect_is_a_failure() -> None:
+    """An event that was answered 200 and has no effect is lost."""
+    report = await check_receiver(
+        accept,
+        CREDENTIALS,
+        only=["effect-once", "failing-handler"],
+        count_effects=lambda _session: Effects(0),
+        set_failing=lambda _is_failing: None,
+        effect_seconds=0.05,
+        settle_seconds=0.0,
+    )
+
+    assert [
+        "0 effects, where one is expected.",
+        "HTTP 200 during the failure, and no effect after it: the event is lost.",
+    ] == [result.message for result in report.results]
+
+
+async def test_effects_without_status_leave_order_unchecked() -> None:
+    """The order of events shows in a status only, and the message says so."""
+    report = await check_receiver(
+        accept, CREDENTIALS, only=["late-events"], count_effects=lambda _session: 1, settle_seconds=0.0
+    )
+
+    (result,) = report.results
+    assert CaseOutcome.NOT_CHECKED is result.outcome
+    assert "return Effects(count, status)" in result.message
