@@ -23,6 +23,8 @@ COMMANDS: Final = (
     "fraud",
     "certificates",
     "delete",
+    "forget",
+    "retention",
     "listen",
     "inbox",
     "trigger",
@@ -38,6 +40,7 @@ COMMANDS: Final = (
 # Modules of commands that are not in the module of their own name.
 _MODULES: Final = {
     **{name: f"{name}.command" for name in ("batch", "doctor", "inbox", "listen", "sandbox")},
+    **{name: f"erasure.{name}" for name in ("forget", "retention")},
     "check-receiver": "check_receiver.command",
     **dict.fromkeys(("attempts", "person", "watchlist", "delete"), "session_data"),
 }

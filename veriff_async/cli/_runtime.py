@@ -81,6 +81,8 @@ class ExitCode(IntEnum):
     """The session has no decision yet, or none came in time."""
     BUDGET_SPENT = 5
     """The batch has created all sessions that ``--max-sessions`` permits, and jobs are left."""
+    PENDING = 6
+    """An erasure is not complete, or one is overdue."""
     HUNG_UP = 129
     """The terminal was closed: 128 + SIGHUP, as in shells."""
     INTERRUPTED = 130
@@ -223,6 +225,24 @@ def stderr_output() -> Output:
 def stdout_output() -> Output:
     """Return the output for results that people read: standard output."""
     return Output(stdout_console())
+
+
+def confirm(question: str, refusal: str) -> None:
+    """Ask a question on the terminal, and end the command with a sentence unless the answer is yes.
+
+    Raises:
+        click.UsageError: No person can answer: ``--json`` was given, or no terminal is there.
+    """
+    console = stderr_console()
+    if current_command().for_program or not (sys.stdin and sys.stdin.isatty() and console.is_terminal):
+        msg = "Without a terminal to ask for confirmation on, the command needs --yes."
+        raise click.UsageError(msg)
+    # On standard error, because standard output may be redirected. `click.confirm` cannot distinguish Ctrl-C.
+    console.file.write(f"{question} [y/N]: ")
+    console.file.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        print_stderr(refusal)
+        raise SystemExit(ExitCode.REFUSED)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -10,8 +9,7 @@ import click
 from veriff_async.cli._env_file import create_client
 from veriff_async.cli._model_format import show_models
 from veriff_async.cli._options import env_file_option, json_option, proxy_option, show_person_option
-from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stdout_output
-from veriff_async.cli._stdio import print_stderr, stderr_console
+from veriff_async.cli._runtime import confirm, current_command, print_json, run, stdout_output
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,23 +93,9 @@ def delete(*, session_id: str, yes: bool, env_file: Path | None, for_program: bo
     hour and ten a day.
     """
     if not yes:
-        _confirm(session_id, for_program=for_program)
+        confirm(f"Delete session {session_id} with all its data? This cannot be undone.", "Nothing was deleted.")
     call_session(env_file, session_id, lambda session: session.delete())
     if for_program:
         print_json({"session_id": session_id, "deleted": True})
     else:
         stdout_output().print(f"Session {session_id} is deleted.")
-
-
-def _confirm(session_id: str, *, for_program: bool) -> None:
-    """Ask on the terminal, and end the command unless the answer is yes."""
-    console = stderr_console()
-    if for_program or not (sys.stdin and sys.stdin.isatty() and console.is_terminal):
-        msg = "Without a terminal to ask for confirmation on, the command needs --yes."
-        raise click.UsageError(msg)
-    # On standard error, because standard output may be redirected. `click.confirm` cannot distinguish Ctrl-C.
-    console.file.write(f"Delete session {session_id} with all its data? This cannot be undone. [y/N]: ")
-    console.file.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        print_stderr("Nothing was deleted.")
-        raise SystemExit(ExitCode.REFUSED)

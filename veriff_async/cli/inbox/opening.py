@@ -11,7 +11,7 @@ import click
 from attrs import field, frozen
 
 from veriff_async.config import Retention
-from veriff_async.inbox import DeliveryInbox, PostgresInbox, RedisInbox, SearchableInbox, SqliteInbox
+from veriff_async.inbox import DeliveryInbox, ErasableInbox, PostgresInbox, RedisInbox, SearchableInbox, SqliteInbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,7 +27,7 @@ _POSTGRES: Final = ("postgresql://", "postgres://")
 _KEEP_ALL: Final = Retention(max_age=1e10, max_sessions=2_000_000_000, max_events_per_session=2_000_000_000)
 
 
-class StoredInbox(SearchableInbox, DeliveryInbox, Protocol):
+class StoredInbox(SearchableInbox, DeliveryInbox, ErasableInbox, Protocol):
     """An inbox that other processes use too."""
 
 

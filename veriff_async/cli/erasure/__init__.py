@@ -1,0 +1,1 @@
+"""The commands forget and retention: erase persons, and list what must be erased."""
