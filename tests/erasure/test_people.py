@@ -16,6 +16,7 @@ from veriff_async.batch import JobRecord, MediaRecord, MemoryJournal, SqliteJour
 from veriff_async.erasure import ErasureQueue, RetentionItem, SessionFiles, forget, plan_retention, resume_erasures
 from veriff_async.inbox import IgnoredReason, MemoryInbox, SqliteInbox
 from veriff_async.testing import decision_event
+from veriff_async.testing.factories import decision_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -148,7 +149,7 @@ async def test_plan_lists_each_store(tmp_path: Path) -> None:
     inbox = MemoryInbox(now=(NOW - timedelta(days=40)).timestamp)
     journal = MemoryJournal()
     await inbox.record(decision_event("s1", "approved"))
-    decided = evolve(decision_event("s1", "approved").decision, decision_time=NOW - timedelta(days=31), raw={})
+    decided = evolve(decision_of(decision_event("s1", "approved")), decision_time=NOW - timedelta(days=31), raw={})
     for job_id, decision in (("decided", decided), ("waiting", None)):
         record = JobRecord(job_id=job_id, options_digest="ab", media=()).with_session(job_id)
         await journal.claim(job_id)
