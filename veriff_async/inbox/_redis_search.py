@@ -117,25 +117,53 @@ return found
 
 _COUNT_SCRIPT: Final = """
 local cutoff = tonumber(ARGV[1])
-local sessions, events, open_events, leased, dead, oldest = 0, 0, 0, 0, 0, false
+local sessions, events, open_events, leased, dead = 0, 0, 0, 0, 0
+local oldest, oldest_queued = false, false
+
+-- The numbers of events are in the order of recording, the numbers of those that wait in the order of handling.
+local function visit_queue(key, open, touched)
+    local lowest
+    for number in string.gmatch(open, '%d+') do
+        open_events = open_events + 1
+        lowest = math.min(lowest or tonumber(number), tonumber(number))
+    end
+    local first = redis.call('HGET', key, 'delivery:' .. string.match(open, '^%d+')) or ''
+    if string.sub(first, 1, 1) == 'l' then leased = leased + 1 end
+    local event = redis.call('HGET', key, 'event:' .. lowest) or ''
+    local mark = redis.call('HGET', key, 'key:' .. (string.match(event, '^(.*)\\n[^\\n]*\\n[^\\n]*$') or '')) or ''
+    local recorded = string.match(mark, '^%S+ %d+ ([%d.]+)') or touched
+    if not oldest_queued or tonumber(recorded) < tonumber(oldest_queued) then oldest_queued = recorded end
+end
+
 for index, key in ipairs(KEYS) do
     local values = redis.call('HMGET', key, 'touched', 'first', 'after', 'gone', 'open', 'dead')
     local count = tonumber(values[3] or 0) - tonumber(values[2] or 0) - tonumber(values[4] or 0)
-    local open = values[5]
-    if count > 0 and (tonumber(values[1]) > cutoff or open) then
+    if count > 0 and (tonumber(values[1]) > cutoff or values[5]) then
         sessions, events = sessions + 1, events + count
         if not oldest or tonumber(values[1]) < tonumber(oldest) then oldest = values[1] end
         for _ in string.gmatch(values[6] or '', '%d+') do dead = dead + 1 end
-        if open and KEYS[index] == ARGV[2] then
-            open_events = open_events + tonumber(open)
-        elseif open then
-            for _ in string.gmatch(open, '%d+') do open_events = open_events + 1 end
-            local first = redis.call('HGET', key, 'delivery:' .. string.match(open, '^%d+')) or ''
-            if string.sub(first, 1, 1) == 'l' then leased = leased + 1 end
+        if values[5] and key ~= ARGV[2] then visit_queue(key, values[5], values[1]) end
+    end
+end
+return {sessions, events, open_events, leased, dead, oldest or '', oldest_queued or ''}
+"""
+
+_COUNT_WITHOUT_SESSION_SCRIPT: Final = """
+local open_events, leased, oldest_queued = 0, 0, ''
+for number = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
+    local status = string.sub(redis.call('HGET', KEYS[1], 'delivery:' .. number) or '', 1, 1)
+    if status == 'q' or status == 'l' then
+        open_events = open_events + 1
+        if status == 'l' then leased = leased + 1 end
+        if oldest_queued == '' then
+            local event = redis.call('HGET', KEYS[1], 'event:' .. number) or ''
+            local dedup_key = string.match(event, '^(.*)\\n[^\\n]*\\n[^\\n]*$') or ''
+            local mark = redis.call('HGET', KEYS[1], 'key:' .. dedup_key) or ''
+            oldest_queued = string.match(mark, '^%S+ %d+ ([%d.]+)') or ''
         end
     end
 end
-return {sessions, events, open_events, leased, dead, oldest or ''}
+return {open_events, leased, oldest_queued}
 """
 
 
@@ -206,25 +234,29 @@ class RedisSearch:
     async def statistics(self, client: Redis) -> InboxStatistics:
         """Count what is stored, by visiting every session on the server."""
         layout, now = self._layout, await self._time(client)
-        cutoff, oldest = now - layout.retention.max_age, list[float]()
-        totals = [0] * 5
+        cutoff, key = now - layout.retention.max_age, layout.hash_of(NO_SESSION)
+        totals, oldest, oldest_queued = [0] * 5, list[float](), list[float]()
         async for members in self.walk(client, _EVERYTHING, None, _BATCH):
             keys = [self._hash_of(member) for member, _ in members]
-            response = client.eval(_COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", layout.hash_of(NO_SESSION))
-            *counts, touched = await cast("Awaitable[list[int | bytes]]", response)
+            response = client.eval(_COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", key)
+            *counts, touched, queued_at = await cast("Awaitable[list[int | bytes]]", response)
             totals = [total + int(count) for total, count in zip(totals, counts, strict=True)]
-            if touched:
-                oldest.append(float(touched))
-        sessions, events, open_events, leased, dead = totals
-        leased += await self._count_leases_without_session(client)
-        queue = cast("list[_Member]", await client.zrange(layout.open, 0, 0, withscores=True))  # pyright: ignore[reportUnknownMemberType]  as it has it
+            oldest += [float(touched)] if touched else []
+            oldest_queued += [float(queued_at)] if queued_at else []
+        first, after = await cast("Awaitable[list[bytes | None]]", client.hmget(key, ["first", "after"]))
+        for start in range(int(first or 0), int(after or 0), _BATCH):
+            end = min(start + _BATCH, int(after or 0))
+            response = client.eval(_COUNT_WITHOUT_SESSION_SCRIPT, 1, key, str(start), str(end))
+            open_events, leased, queued_at = await cast("Awaitable[list[int | bytes]]", response)
+            totals[2], totals[3] = totals[2] + int(open_events), totals[3] + int(leased)
+            oldest_queued += [float(queued_at)] if queued_at else []
         return InboxStatistics(
-            sessions=sessions,
-            events=events,
-            queued=max(0, open_events - leased),
-            leased=leased,
-            dead=dead,
-            oldest_queued_age=max(0.0, now - queue[0][1]) if queue else None,
+            sessions=totals[0],
+            events=totals[1],
+            queued=max(0, totals[2] - totals[3]),
+            leased=totals[3],
+            dead=totals[4],
+            oldest_queued_age=max(0.0, now - min(oldest_queued)) if oldest_queued else None,
             oldest_session_age=max(0.0, now - min(oldest)) if oldest else None,
             bytes=await self._used_memory(client),
         )
@@ -379,16 +411,6 @@ class RedisSearch:
             record = _load_record(session_of(members[int(index)]), row)
             found.append((record.recorded_at, int(number), record))
         return found
-
-    async def _count_leases_without_session(self, client: Redis) -> int:
-        key = self._layout.hash_of(NO_SESSION)
-        leased, bounds = 0, await cast("Awaitable[list[bytes | None]]", client.hmget(key, ["first", "after", "open"]))
-        first, after, open_events = (int(bound or 0) for bound in bounds)
-        for start in range(first, after if open_events else first, _BATCH):
-            names = [f"delivery:{number}" for number in range(start, min(start + _BATCH, after))]
-            entries = await cast("Awaitable[list[bytes | None]]", client.hmget(key, names))
-            leased += sum(entry is not None and entry[:1] == b"l" for entry in entries)
-        return leased
 
     async def _used_memory(self, client: Redis) -> int | None:
         try:
