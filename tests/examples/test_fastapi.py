@@ -21,6 +21,7 @@ from PIL import Image
 
 from tests.conditions import needs_posix
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
+from tests.examples.web import check_webhooks
 from tests.webhooks.conftest import under_uvicorn
 from veriff_async import Credentials
 from veriff_async.sandbox import Fault, Sandbox
@@ -179,6 +180,11 @@ async def test_decision_arrives_in_the_stream(app: str, sandbox: Sandbox) -> Non
             assert "approved" == await next_status(events)
             assert "" == await next_status(events)
         assert "You are verified" in await browser.page()
+
+
+async def test_endpoint_of_webhooks_passes_every_check(app: str, sandbox: Sandbox) -> None:
+    """Webhooks of every kind and form are accepted, and those of strangers refused."""
+    await check_webhooks(app, sandbox.credentials)
 
 
 async def test_better_pictures_are_for_the_same_session(app: str, sandbox: Sandbox) -> None:

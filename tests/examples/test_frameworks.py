@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from aiohttp import ClientSession
 
-from tests.examples.web import WEBHOOKS, Programs
+from tests.examples.web import WEBHOOKS, Programs, check_webhooks
+from veriff_async import Credentials
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def test_framework_receives_webhooks(tmp_path: Path, without_coverage: Non
             async with http.request(method, program.url + WEBHOOKS, data=body or None, headers=headers) as answer:
                 assert status == answer.status, await answer.text()
         assert 413 == await too_large(program.port)
-
-    async with SqliteInbox(tmp_path / "inbox.db") as inbox:
-        assert ["8f0d1ab6"] == [event.session_id for event in await inbox.get_events("8f0d1ab6")]
-        assert () == await inbox.get_events(None)
+        async with SqliteInbox(tmp_path / "inbox.db") as inbox:
+            assert ["8f0d1ab6"] == [event.session_id for event in await inbox.get_events("8f0d1ab6")]
+            assert () == await inbox.get_events(None)
+        await check_webhooks(program.url, Credentials.from_env(ENVIRON))

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession
 from anyio import to_thread
 
-from tests.examples.web import JPEG, WEBHOOKS, Browser, Program, Programs
+from tests.examples.web import JPEG, WEBHOOKS, Browser, Program, Programs, check_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -136,6 +136,8 @@ async def test_user_is_verified(programs: Programs, sandbox: Sandbox, name: str)
             await other.log_in(program.url, "user-43")
             assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
             await cut_upload(other, program.port)
+            if name != "flask":  # see test_frameworks
+                await check_webhooks(program.url, sandbox.credentials)
             await forge_cookies(other, program.url)
             await other.log_in(program.url, "user-44")  # in the same browser
             assert 409 == (await other.send("PUT", program.url + FRONT, JPEG))[0]

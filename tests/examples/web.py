@@ -14,10 +14,13 @@ from attrs import define, field, frozen
 
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
 from veriff_async import ProblemDetails
+from veriff_async.testing import check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    from veriff_async import Credentials
 
 
 JPEG: Final = b"\xff\xd8\xff\xe0"
@@ -103,6 +106,16 @@ class Programs:
         finally:
             process.kill()
             process.wait()
+
+
+async def check_webhooks(url: str, credentials: Credentials) -> None:
+    """Check the endpoint of an example: it passes every case of `check_receiver`, warnings and notes included."""
+    # A busy machine may need long for a response.
+    report = await check_receiver(
+        url + WEBHOOKS, credentials, revoked_secret="deleted", deadline=30.0, slow_seconds=0.1
+    )
+    assert ("", []) == (report.problem, [(result.case.name, result.message) for result in report.failed])
+    assert report.counts()["passed"] > 70
 
 
 @define(eq=False)
