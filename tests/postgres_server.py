@@ -39,8 +39,8 @@ _SETTINGS: Final = {
     "log_checkpoints": "off",
 }
 
-_FAST: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""A crash of these servers loses data, which most tests never see."""
+_FAST: Final = {"fsync": "off", "full_page_writes": "off"}
+"""A crash of the machine loses data then; that of the server does not."""
 
 _schema_numbers: Final = count(1)
 
@@ -172,7 +172,7 @@ class PostgresServer:
         self.start()
 
     def freeze(self) -> None:
-        """Suspend all processes; connections stay open, and new ones are accepted by the system, but not answered."""
+        """Suspend all processes; connections stay open, and the system accepts new ones, which get no answer."""
         assert self.process is not None
         self.is_frozen = True
         for pid in (self.process.pid, *_children(self.process.pid)):

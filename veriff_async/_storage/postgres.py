@@ -73,6 +73,9 @@ _RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
 # Seconds without a notification after which a subscription checks that its connection still works.
 _CHECK_SECONDS: Final = 5.0
 
+# Seconds in which a subscription must get the notification with which it tests itself.
+_TEST_SECONDS: Final = 2.0
+
 # Seconds between two looks of a subscription that gets no notifications, and until it tries to get them again.
 _POLL_SECONDS: Final = 1.0
 _RETEST_SECONDS: Final = 300.0
@@ -274,6 +277,7 @@ class PostgresConnections:
         """
         notifications: Notifications | None = None
         pauses: Iterator[float] | None = None
+        self.check_loop()
         with self._borrow() as borrowed:
             try:
                 while True:
@@ -414,9 +418,9 @@ class PostgresConnections:
         notifications = await self._limit(start(), self.timeout, borrowed)
         await self._transact(lambda connection: notify(connection, notifications.test_channel, ""), self.timeout)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout
-        while not notifications.is_tested and loop.time() < deadline:
-            await self._limit(notifications.wait(self.timeout), 2 * self.timeout, borrowed)
+        deadline = loop.time() + _TEST_SECONDS
+        while not notifications.is_tested and (left := deadline - loop.time()) > 0:
+            await self._limit(notifications.wait(left), left + self.timeout, borrowed)
         self.is_polling = not notifications.is_tested
         if notifications.is_tested:
             return notifications

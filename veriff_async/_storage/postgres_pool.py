@@ -176,8 +176,9 @@ def _read_conninfo(server: str, store: str, timeout: float) -> tuple[str, str]:
             "options of libpq."
         )
         raise ConfigurationError(msg) from None
-    hosts = str(options.get("host") or options.get("hostaddr") or "")
-    count = hosts.count(",") + 1
+    hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
+    ports = str(options.get("port") or "").split(",")
+    count = len(hosts)
     # Time for each host, so that the second one is tried before the time limit; psycopg waits two seconds at least.
     options.setdefault("connect_timeout", max(2, int(timeout / count)))
     if count > 1:
@@ -185,5 +186,7 @@ def _read_conninfo(server: str, store: str, timeout: float) -> tuple[str, str]:
         options.setdefault("target_session_attrs", "read-write")
     options.setdefault("fallback_application_name", "veriff-async")
     options["client_encoding"] = "utf8"
-    port = f":{options['port']}" if options.get("port") else ""
-    return make_conninfo("", **options), f"{hosts or 'localhost'}{port}/{options.get('dbname') or ''}"
+    # One port is that of all hosts.
+    ports = ports * count if len(ports) == 1 else ports
+    addresses = [f"{host or 'localhost'}:{port}".rstrip(":") for host, port in zip(hosts, ports, strict=False)]
+    return make_conninfo("", **options), f"{','.join(addresses)}/{options.get('dbname') or ''}"
