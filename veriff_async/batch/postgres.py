@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -37,6 +38,9 @@ _T = TypeVar("_T")
 
 # Seconds: the longest lease, a hundred years.
 _MAX_LEASE: Final = 3_155_760_000
+
+# Bytes of a name in an index; of a longer one its digest.
+_MAX_KEY: Final = 1_000
 
 # A lease that has our own token is ours: a request is repeated whose response was lost.
 _CLAIM: Final = """
@@ -151,7 +155,8 @@ WHERE batch = %(batch)s AND number > %(last)s AND state = ANY(%(states)s) ORDER 
 """
 
 _FIND_JOBS: Final = """
-SELECT job_id FROM veriff_journal_records WHERE batch = %(batch)s AND session_id = ANY(%(sessions)s) ORDER BY job_id
+SELECT job_id, record FROM veriff_journal_records
+WHERE batch = %(batch)s AND session_id = ANY(%(sessions)s) ORDER BY job_id
 """
 
 _DELETE: Final = """
@@ -288,7 +293,7 @@ class PostgresJournal:
             **self._values(job_id, claim),
             "state": str(record.state),
             "creations": creations,
-            "session": None if record.session_id is None else _encode(record.session_id),
+            "session": None if record.session_id is None else _key(record.session_id),
             "record": dump_record(record),
         }
         async with claim.write_lock:  # several connections keep no order, and an older record must not win
@@ -336,15 +341,15 @@ class PostgresJournal:
         """
         wanted = check_session_ids(session_ids)
         self._check_loop()
-        values = {**self._values(), "sessions": [_encode(session_id) for session_id in wanted]}
+        values = {**self._values(), "sessions": [_key(session_id) for session_id in wanted]}
         jobs = await self._run(partial(fetch_all, sql=_FIND_JOBS, parameters=values))
         erased = 0
-        for (job_id,) in jobs:
+        for job_id, record in jobs:
             claim = Claim()
             work = partial(_erase, values={**values, **self._values("", claim), "job": job_id, "lease": self._lease})
             is_free, count = await self._leases.finish(self._run(work, autocommit=False))
             if not is_free:
-                raise claimed_error(str(job_id, "utf-8", "surrogatepass"))
+                raise claimed_error(load_record(record).job_id)
             erased += count
         return erased
 
@@ -394,7 +399,7 @@ class PostgresJournal:
         values = {**self._values_of(claims), "lease": self._lease}
         rows = await self._run(lambda connection: fetch_all(connection, _RENEW, values))
         renewed = {row[0] for row in rows}
-        return [job_id for job_id in claims if _encode(job_id) not in renewed]
+        return [job_id for job_id in claims if _key(job_id) not in renewed]
 
     async def _release(self, claims: Mapping[str, Claim]) -> None:
         for batch in batches_of(claims.items()):
@@ -402,18 +407,21 @@ class PostgresJournal:
 
     def _values(self, job_id: str = "", claim: Claim | None = None) -> dict[str, object]:
         token = b"" if claim is None else claim.token.encode()
-        return {"batch": _encode(self._batch), "job": _encode(job_id), "token": token}
+        return {"batch": _key(self._batch), "job": _key(job_id), "token": token}
 
     def _values_of(self, claims: Mapping[str, Claim]) -> dict[str, object]:
         return {
-            "batch": _encode(self._batch),
-            "jobs": [_encode(job_id) for job_id in claims],
+            "batch": _key(self._batch),
+            "jobs": [_key(job_id) for job_id in claims],
             "tokens": [claim.token.encode() for claim in claims.values()],
         }
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _key(text: str) -> bytes:
+    """Return the bytes of a name, or a digest: an entry of an index has 2,700 bytes at most."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    # No UTF-8 begins with 255, so the digest is no other name.
+    return encoded if len(encoded) <= _MAX_KEY else b"\xff" + sha256(encoded).digest()
 
 
 async def _reserve(

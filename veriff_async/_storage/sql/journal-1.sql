@@ -1,5 +1,5 @@
--- Tables of PostgresJournal, version 1. Names of batches and ids of jobs are bytes: UTF-8, but PostgreSQL's text cannot
--- hold each character that they may contain.
+-- Tables of PostgresJournal, version 1. Names of batches and ids of jobs and sessions are bytes in UTF-8, since a text of
+-- PostgreSQL cannot hold each character that they may contain; of long ones a digest, which begins with the byte 255.
 
 -- One row for each job. `number` keeps the order in which the jobs were started; `record` is JSON.
 CREATE TABLE veriff_journal_records (
