@@ -239,10 +239,12 @@ class Erase:
             return
         is_stored = any(each.session_id == self.session_id for each in model.events)
         model.events = [each for each in model.events if each.session_id != self.session_id]
+        until = model.now + self.refuse_for
         if self.refuse_for > 0:
-            until = model.now + self.refuse_for
             model.forgotten.discard(self.session_id)
-            model.refused[self.session_id] = max(until, model.refused.get(self.session_id, until))
+        else:  # a clock that is set back then may show a time before the erasure
+            model.forgotten.add(self.session_id)
+        model.refused[self.session_id] = max(until, model.refused.get(self.session_id, until))
         assert await inbox.erase([self.session_id], refuse_for=self.refuse_for) == is_stored
 
 
