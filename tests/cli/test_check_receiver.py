@@ -194,7 +194,7 @@ def test_endpoint_that_does_not_listen_is_an_error(invoke: Invoke) -> None:
     result = invoke("check-receiver", "http://127.0.0.1:1/", **VARIABLES)
 
     assert 1 == result.exit_code
-    assert "The endpoint is not reachable: no connection (Connection refused)." in result.output
+    assert "The endpoint is not reachable: no connection (" in result.output
 
 
 def test_list_names_each_case(invoke: Invoke) -> None:

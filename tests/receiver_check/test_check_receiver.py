@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree as ET
 
 import pytest
+import trustme
+from aiohttp import web
 
 from tests.receiver_check.conftest import CREDENTIALS
 from veriff_async import ConfigurationError
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import RECEIVER_CASES, CaseGroup, CaseOutcome, CaseSeverity, Effects, check_receiver
+from veriff_async.testing.receiver_check._cases import ALL_CASES
+from veriff_async.testing.receiver_check._context import CheckContext
+from veriff_async.testing.receiver_check._http_client import Endpoint
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from veriff_async.testing import CaseResult
+    from veriff_async.testing.receiver_check._context import CheckOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +66,7 @@ async def test_names_and_groups_select_cases() -> None:
 
 async def test_unknown_name_is_refused() -> None:
     """A misspelt case would otherwise never run."""
-    with pytest.raises(ConfigurationError, match="There is no case"):
+    with pytest.raises(ConfigurationError, match="No case has the name"):
         await check_receiver(accept, CREDENTIALS, only=["signature"])
 
 
@@ -81,10 +88,75 @@ async def test_url_is_checked(receiver: str, words: str) -> None:
     assert "secret@" not in str(caught.value)
 
 
-async def test_wrong_receiver_is_refused() -> None:
-    """Something that is neither a URL nor an application is named by its type."""
-    with pytest.raises(ConfigurationError, match="receiver must be a function, not int"):
-        await check_receiver(7, CREDENTIALS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def wsgi_app(_environ: object, _start_response: object) -> list[bytes]:
+    """Stand for an application of another kind."""
+    return []
+
+
+@pytest.mark.parametrize("receiver", [7, wsgi_app, MemoryInbox])
+async def test_wrong_receiver_is_refused(receiver: object) -> None:
+    """Something that is neither a URL nor an ASGI application would fail every case."""
+    with pytest.raises(ConfigurationError, match="receiver must be a URL or an ASGI application, not"):
+        await check_receiver(cast("str", receiver), CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    "options", [{"deadline": 0}, {"timeout": float("nan")}, {"settle_seconds": -1}, {"count_effects": 7}], ids=str
+)
+async def test_wrong_option_is_refused(options: dict[str, object]) -> None:
+    """An option that cannot work is named before anything is sent."""
+    call = cast("Callable[..., Awaitable[object]]", check_receiver)
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        await call(accept, CREDENTIALS, **options)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("http://shop.example/", "The URL begins with http://."),
+        ("https://shop.example:8443/", "The port is 8443."),
+        ("https://192.0.2.1/", "The host is an IP address."),
+        ("https://[2001:db8::1]/", "The host is an IP address."),
+    ],
+)
+async def test_address_must_be_one_that_veriff_accepts(url: str, found: str) -> None:
+    """Veriff requires https, port 443 and a host name; that shows without a connection."""
+    (case,) = [case for case in ALL_CASES if case.name == "tls"]
+    options = cast("CheckOptions", None)
+
+    finding = await case.run(CheckContext(Endpoint(url, None, 1.0), CREDENTIALS, options))
+
+    assert (CaseOutcome.FAILED, found) == (finding.outcome, finding.message)
+
+
+@pytest.fixture
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of a server and of a client that trusts its authority; making them uses files."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+async def test_certificate_is_checked(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """An endpoint with TLS is checked with the given authorities, and not at all without them."""
+
+    async def handle(_request: web.BaseRequest) -> web.Response:
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(handle))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "localhost", 0, ssl_context=tls[0]).start()
+        url = f"https://localhost:{runner.addresses[0][1]}/"
+        trusted = await check_receiver(url, CREDENTIALS, only=["decision-approved", "keep-alive"], tls=tls[1])
+        foreign = await check_receiver(url, CREDENTIALS, only=["decision-approved"])
+    finally:
+        await runner.cleanup()
+
+    assert [CaseOutcome.PASSED] * 2 == [result.outcome for result in trusted.results]
+    assert ("its certificate is not trusted", ()) == (foreign.problem, foreign.results)
 
 
 async def test_application_that_does_not_start_is_refused() -> None:

@@ -77,7 +77,7 @@ async def test_endpoint_that_is_not_reachable_is_a_problem() -> None:
     report = await check_receiver(url, CREDENTIALS)
 
     assert (False, ()) == (report.is_ok, report.results)
-    assert "no connection (Connection refused)" == report.problem
+    assert report.problem.startswith("no connection (")
 
 
 async def test_time_limit_of_the_check_leaves_cases_unchecked() -> None:

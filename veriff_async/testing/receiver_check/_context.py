@@ -235,6 +235,8 @@ async def _call(result: _T | Awaitable[_T], seconds: float, name: str) -> _T:
     try:
         async with asyncio.timeout(seconds):
             return await result
-    except (ConfigurationError, TimeoutError) as error:
-        msg = f"the function for {name} failed ({type(error).__name__})"
-        raise HookError(msg) from None
+    except ConfigurationError as error:  # of the commands and URLs of the command line
+        msg = str(error).rstrip(".")
+    except TimeoutError:
+        msg = f"the function for {name} takes longer than {seconds:g} seconds"
+    raise HookError(msg)

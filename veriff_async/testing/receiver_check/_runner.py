@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve
 
-from veriff_async._protocol.arguments import check_function, describe_value
+from veriff_async._protocol.arguments import accepts_arguments, check_function, check_number, describe_value, type_name
 from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async.errors import ConfigurationError
 from veriff_async.testing.receiver_check._address import is_local
@@ -92,14 +92,20 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
         A report with a result for each case. It contains no secrets.
 
     Raises:
-        ConfigurationError: The receiver is neither a URL nor an application, the host is not this machine, a name of a
-            case is unknown, or the application does not start.
+        ConfigurationError: An argument cannot work, the host is not this machine, a name of a case is unknown, or the
+            application does not start.
 
     Example:
         >>> report = await check_receiver("http://localhost:8000/webhooks/veriff", Credentials.from_env())
         >>> assert report.is_ok, [result.message for result in report.failed]
     """
     cases = select_cases(only=only, skip=skip)
+    _check_numbers(deadline=deadline, effect_seconds=effect_seconds, timeout=timeout, large_bytes=large_bytes)
+    _check_numbers(may_be_zero=True, slow_seconds=slow_seconds, settle_seconds=settle_seconds)
+    if stall_seconds is not None:
+        _check_numbers(stall_seconds=stall_seconds)
+    check_function("count_effects", count_effects, may_be_async=True, takes=("a session id",))
+    check_function("set_failing", set_failing, may_be_async=True, takes=("a bool",))
     options = CheckOptions(
         path=path,
         deadline=deadline,
@@ -118,6 +124,12 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
     return await _run_cases(receiver, check_credentials(credentials), cases, options, on_result)
 
 
+def _check_numbers(*, may_be_zero: bool = False, **values: float) -> None:
+    for name, value in values.items():
+        remedy = "give zero or more" if may_be_zero else "give a number above zero"
+        check_number(name, value, above=not may_be_zero, remedy=remedy)
+
+
 def select_cases(*, only: Iterable[str] = (), skip: Iterable[str] = ()) -> tuple[RunnableCase, ...]:
     """Return the cases with some names or groups.
 
@@ -127,7 +139,7 @@ def select_cases(*, only: Iterable[str] = (), skip: Iterable[str] = ()) -> tuple
     chosen, left_out = set(only), set(skip)
     known = {case.name for case in ALL_CASES} | {case.group.value for case in ALL_CASES}
     for name in sorted((chosen | left_out) - known):
-        msg = f"There is no case {describe_value(name)}: list the names with veriff-async check-receiver --list."
+        msg = f"No case has the name {describe_value(name)}: list the names with veriff-async check-receiver --list."
         raise ConfigurationError(msg)
 
     def matches(case: RunnableCase, names: set[str]) -> bool:
@@ -213,12 +225,21 @@ async def _open_endpoint(
             tls = await asyncio.to_thread(ssl.create_default_context)
         yield Endpoint(receiver, tls if receiver.startswith("https:") else None, options.deadline), None
         return
-    check_function("receiver", receiver, may_be_async=True)
+    _check_app(receiver)
     if not options.path.startswith("/"):
         msg = "path must begin with a slash: pass the path at which the application receives webhooks."
         raise ConfigurationError(msg)
     async with serve_app(receiver) as server:
         yield Endpoint(server.url + options.path, None, options.deadline), server
+
+
+def _check_app(receiver: object) -> None:
+    if not callable(receiver) or isinstance(receiver, type) or not accepts_arguments(receiver, 3):
+        msg = (
+            f"receiver must be a URL or an ASGI application, not {type_name(receiver)}: start an application of "
+            "another kind in its server, and pass the URL."
+        )
+        raise ConfigurationError(msg)
 
 
 def _check_url(url: str, *, allow_remote: bool) -> None:
