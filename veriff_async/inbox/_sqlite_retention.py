@@ -97,6 +97,8 @@ class SessionRetention:
 
     def refuse(self, keys: Iterable[bytes], seconds: float) -> None:
         """Store nothing about sessions for some time; `keys` are those of their ids."""
+        if not seconds:
+            return
         until = self.reference_time + seconds
         self._db.executemany(
             "INSERT INTO erased (key, until) VALUES (?, ?)"

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._protocol.search_keys import event_search_keys, search_key
-from veriff_async.errors import InboxError, InvalidArgumentError
+from veriff_async.errors import InboxError
 from veriff_async.inbox._sqlite_schema import decode, encode, load_stored_event, load_stored_state
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.enums import Status
@@ -188,8 +189,7 @@ def parse_page(page: str | None) -> PageStart | None:
     touched, _, row = page.partition(",")
     with suppress(ValueError, OverflowError):
         return PageStart(float.fromhex(touched), int(row))
-    msg = "page is not the next_page of an earlier part: pass what find_sessions returned."
-    raise InvalidArgumentError(msg)
+    raise unknown_page_error()
 
 
 def _conditions(search: SessionSearch) -> tuple[str, list[object]]:
