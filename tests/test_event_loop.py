@@ -25,7 +25,15 @@ from veriff_async import (
 )
 from veriff_async._event_loop import require_asyncio
 from veriff_async.batch import Job, MemoryJournal, PostgresJournal, RedisJournal, SqliteJournal
-from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
+from veriff_async.inbox import (
+    Delivery,
+    DeliveryOutcome,
+    DeliveryStatus,
+    MemoryInbox,
+    RedisInbox,
+    SessionSearch,
+    SqliteInbox,
+)
 from veriff_async.models import FraudCategory
 from veriff_async.sandbox import Sandbox
 from veriff_async.testing import decision_event, session_event
@@ -67,6 +75,9 @@ def objects(folder: Path) -> dict[str, object]:
     }
 
 
+DELIVERY: Final = Delivery(event=session_event("s", "started"), attempt=1, recorded_at=1.0, lease="a")
+
+
 def values(instances: dict[str, object]) -> dict[str, object]:
     """Return arguments by name that suffice for the first step of a call."""
     return {
@@ -77,6 +88,12 @@ def values(instances: dict[str, object]) -> dict[str, object]:
         "person": Person(first_name="Ada", last_name="Byron", id_number="1", date_of_birth="1990-01-01"),
         "event": session_event("s", "started"),
         "session_ids": [ID],
+        "limit": 1,
+        "seconds": 1.0,
+        "search": SessionSearch(),
+        "delivery": DELIVERY,
+        "deliveries": [DELIVERY],
+        "outcome": DeliveryOutcome(status=DeliveryStatus.HANDLED),
         "jobs": [],
         "job": Job("a", media=[PICTURE]),
         "headers": {},
