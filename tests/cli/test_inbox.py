@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 import sys
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.cli.conftest import strip_escapes
+from tests.cli.conftest import SECONDS, strip_escapes
 from tests.conditions import needs_posix
 from tests.postgres_server import PostgresDatabase, postgres, running_postgres
 from tests.servers import RedisServer, single_redis_server
@@ -29,6 +31,7 @@ from veriff_async.inbox import (
 from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Coroutine, Sequence
 
     from click.testing import Result
@@ -283,6 +286,29 @@ def test_replay_resumes_with_the_sessions_that_are_left(
     assert 2 == len(receiver.received) - count
     other = invoke(*REPLAY, "http://127.0.0.1:9/", "--resume", str(file), VERIFF_INBOX=str(path), **VARIABLES)
     assert (1, True) == (other.exit_code, "belongs to a replay to another address" in other.stderr)
+
+
+@needs_posix
+def test_replay_ends_on_ctrl_c(
+    start: Callable[..., subprocess.Popen[str]], path: Path, receiver: Receiver, without_coverage: None
+) -> None:
+    """An interrupted replay ends at once, and says how it continues."""
+    arrived, may_end = Event(), Event()
+
+    def hold(_headers: dict[str, str], _body: bytes) -> int:
+        arrived.set()
+        may_end.wait(SECONDS)
+        return 200
+
+    receiver.answer = hold
+    process = start(*REPLAY, receiver.url, VERIFF_INBOX=str(path), **VARIABLES)
+    assert arrived.wait(SECONDS)
+    process.send_signal(signal.SIGINT)
+    _, written = process.communicate(timeout=SECONDS)
+    may_end.set()
+
+    assert 130 == process.returncode
+    assert "Interrupted.\nContinue with the same command" in written
 
 
 def test_replay_stops_when_nothing_is_accepted(invoke: Invoke, path: Path, receiver: Receiver) -> None:

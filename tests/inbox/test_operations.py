@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 from aiohttp import web
 
-from veriff_async import ConfigurationError, Credentials, WebhookReceiver
+from veriff_async import ConfigurationError, Credentials, DecisionEvent, InboxError, WebhookReceiver
 from veriff_async.inbox import (
+    Delivery,
     DeliveryOutcome,
     DeliveryStatus,
     MemoryInbox,
@@ -28,13 +30,14 @@ from veriff_async.inbox import (
 )
 from veriff_async.testing import decision_event, session_event, watchlist_event
 from veriff_async.testing.factories import resubmitted_event
-from veriff_async.webhooks import aiohttp_app
+from veriff_async.webhooks import UnrecoverableError, aiohttp_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from aiohttp.typedefs import Handler
 
+    from veriff_async import WebhookEvent
     from veriff_async.inbox import ReplayedEvent
 
 pytestmark = pytest.mark.anyio
@@ -116,7 +119,7 @@ async def test_dead_events_are_retried() -> None:
     assert 0 == await retry_dead(inbox, session_id="session-9")
     assert 0 == await retry_dead(inbox, session_id="session-1", error="KeyError")
     assert 2 == await retry_dead(inbox, error="ValueError", on_progress=counts.append)
-    assert [1, 2] == counts
+    assert [2] == counts
     (dead,) = await inbox.get_deliveries(status=DeliveryStatus.DEAD)
     assert "KeyError" == dead.error
     assert 1 == await retry_dead(inbox)
@@ -133,6 +136,63 @@ async def test_the_dead_events_of_a_session_keep_their_order() -> None:
 
     (first,) = await inbox.lease(9, seconds=60)
     assert "event" == first.event.kind
+
+
+async def test_retried_events_reach_the_handlers_of_the_application() -> None:
+    """A handler that gave up is called again after the cause is repaired, and then the event is handled."""
+    inbox, repaired, handled = MemoryInbox(), False, list[str | None]()
+    receiver = WebhookReceiver(CREDENTIALS, inbox)
+
+    @receiver.on(DecisionEvent)
+    async def charge(delivery: Delivery[DecisionEvent]) -> None:
+        if not repaired:
+            raise UnrecoverableError
+        handled.append(delivery.event.session_id)
+
+    await inbox.record(decision_event("s", "approved"), deliver=True)
+    await receiver.handle_pending()
+    assert 1 == (await inbox.statistics()).dead
+
+    repaired = True
+    assert 1 == await retry_dead(inbox)
+    await receiver.handle_pending()
+    assert 1 == await requeue_events(inbox, SessionSearch(session_id="s"))
+    await receiver.handle_pending()
+
+    assert ["s", "s"] == handled
+    assert [DeliveryStatus.HANDLED] == [each.status for each in await inbox.get_deliveries()]
+    await receiver.aclose()
+
+
+class FailingInbox(MemoryInbox):
+    """An inbox whose server fails for one session, while the calls for others wait."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        super().__init__()
+        self.cancelled = 0
+
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Fail, or wait without an end."""
+        if session_id == "session-1":
+            raise InboxError
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return ()
+
+
+async def test_no_call_runs_after_an_error() -> None:
+    """If the inbox fails for one session, the calls for the others are cancelled before the error is raised."""
+    inbox = FailingInbox()
+    await fill(inbox, 4)
+
+    with pytest.raises(InboxError):
+        await collect(iter_events(inbox))
+
+    assert 3 == inbox.cancelled
 
 
 async def test_events_are_queued_for_the_handlers_again() -> None:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from hypothesis import given, strategies as st
 
 from tests.webhooks.conftest import PATH, message, under_aiohttp, under_uvicorn
-from veriff_async import ConfigurationError, Credentials, InvalidArgumentError, SignatureError, WebhookReceiver
+from veriff_async import (
+    ConfigurationError,
+    Credentials,
+    InvalidArgumentError,
+    SessionEvent,
+    SignatureError,
+    WebhookReceiver,
+)
 from veriff_async._protocol.integration_routes import check_separation
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
@@ -336,6 +344,27 @@ async def test_handlers_of_an_integration_get_its_events_only() -> None:
     assert {"shop": ["shop"], "bank": ["bank"]} == {
         name: [event.session_id for event in events] for name, events in seen.items()
     }
+
+
+@pytest.mark.anyio
+async def test_handlers_that_know_their_integration() -> None:
+    """One function can be the handler of every integration, and `handle_pending` calls it for all of them."""
+    seen: list[tuple[str, str]] = []
+
+    async def note(name: str, delivery: Delivery[SessionEvent]) -> None:
+        seen.append((name, delivery.event.session_id))
+
+    receiver = IntegrationReceiver(make_receivers(("shop", "bank")))
+    for name in receiver:
+        receiver[name].on(SessionEvent, name="note")(partial(note, name))
+        body = message(session_id=f"of the {name}")
+        await receiver.receive(sign(body, ALL[name]), body)
+
+    assert 2 >= await receiver.handle_pending()
+    await receiver.aclose()
+
+    assert {("shop", "of the shop"), ("bank", "of the bank")} == set(seen)
+    assert 2 == len(seen)
 
 
 HEADER_VALUES: Final = st.sampled_from(

@@ -1,15 +1,17 @@
 """Work on a whole inbox: reading all sessions and events, exporting them, and passing events to the handlers again.
 
 The inbox returns sessions in pages and the events of one session at once, so these functions hold one page of summaries
-and the events of one session in memory, however large the inbox is.
+and the events of some sessions in memory, however large the inbox is. They work on some sessions at the same time: a
+store waits for a disk or a network in each call, and commits concurrent changes together.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import frozen
 
@@ -22,7 +24,7 @@ from veriff_async.models.events import SessionEvent
 from veriff_async.models.inbox_search import SessionSearch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.delivery import DeliveryRecord
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ("StoredEvent", "export_events", "iter_events", "iter_sessions", "requeue_events", "retry_dead")
 
+_T = TypeVar("_T")
+
 _PAGE: Final = 500
-"""Sessions that are read at once."""
+"""Sessions that are found at once."""
+
+_CONCURRENCY: Final = 32
+"""Sessions whose events are read or queued at the same time."""
 
 # More than an inbox keeps of one session.
 _ALL_OF_ONE_SESSION: Final = 1_000_000
@@ -113,10 +120,35 @@ async def iter_events(inbox: SearchableInbox, search: SessionSearch | None = Non
         ConfigurationError: The inbox cannot be searched, or `search` is not a `SessionSearch`.
         InboxError: It cannot be read.
     """
+    async with aclosing(_iter_groups(inbox, search)) as groups:
+        async for session_ids in groups:
+            for events in await _gather([events_of(inbox, session_id) for session_id in session_ids]):
+                for stored in events:
+                    yield stored
+
+
+async def _iter_groups(inbox: SearchableInbox, search: SessionSearch | None) -> AsyncGenerator[list[str | None]]:
+    """Yield the ids of sessions, some at once."""
+    group: list[str | None] = []
     async with aclosing(iter_sessions(inbox, search)) as sessions:
         async for session in sessions:
-            for stored in await events_of(inbox, session.session_id):
-                yield stored
+            group.append(session.session_id)
+            if len(group) == _CONCURRENCY:
+                yield group
+                group = []
+    if group:
+        yield group
+
+
+async def _gather(calls: Sequence[Coroutine[object, object, _T]]) -> list[_T]:
+    """Return the results of all calls; none runs any more when this returns or raises."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def events_of(inbox: Inbox, session_id: str | None) -> list[StoredEvent]:
@@ -163,7 +195,7 @@ async def requeue_events(
     Args:
         inbox: The inbox, a `SearchableInbox` and a `DeliveryInbox`.
         search: Which sessions; by default all.
-        on_progress: Called after each session, with the number of events that were queued so far.
+        on_progress: Called after some sessions each, with the number of events that were queued so far.
 
     Returns:
         The number of events that were queued.
@@ -174,12 +206,18 @@ async def requeue_events(
     """
     deliveries, searchable = _check_deliveries(inbox), _check_searchable(inbox)
     count = 0
-    async with aclosing(iter_sessions(searchable, search)) as sessions:
-        async for session in sessions:
-            for event in filter(was_received, await inbox.get_events(session.session_id)):
-                count += await deliveries.requeue(session.session_id, event.dedup_key)
+    async with aclosing(_iter_groups(searchable, search)) as groups:
+        async for session_ids in groups:
+            count += sum(await _gather([_requeue_session(inbox, deliveries, each) for each in session_ids]))
             if on_progress is not None:
                 on_progress(count)
+    return count
+
+
+async def _requeue_session(inbox: Inbox, deliveries: DeliveryInbox, session_id: str | None) -> int:
+    count = 0
+    for event in filter(was_received, await inbox.get_events(session_id)):
+        count += await deliveries.requeue(session_id, event.dedup_key)
     return count
 
 
@@ -196,7 +234,7 @@ async def retry_dead(
         inbox: The inbox.
         session_id: Only events of this session.
         error: Only events whose last error contains this text, for example the name of its class.
-        on_progress: Called after each event, with the number of events that were queued so far.
+        on_progress: Called after some sessions each, with the number of events that were queued so far.
 
     Returns:
         The number of events that were queued.
@@ -209,11 +247,22 @@ async def retry_dead(
         >>> await retry_dead(inbox, error="ConnectionRefusedError")
     """
     _check_deliveries(inbox)
-    count = 0
+    keys_by_session: dict[str | None, list[str]] = {}
     for record in reversed(await find_dead(inbox, session_id=session_id, error=error)):
-        count += await inbox.requeue(record.session_id, record.dedup_key)
+        keys_by_session.setdefault(record.session_id, []).append(record.dedup_key)
+    count, sessions = 0, list(keys_by_session.items())
+    for start in range(0, len(sessions), _CONCURRENCY):
+        group = sessions[start : start + _CONCURRENCY]
+        count += sum(await _gather([_requeue_keys(inbox, each, keys) for each, keys in group]))
         if on_progress is not None:
             on_progress(count)
+    return count
+
+
+async def _requeue_keys(inbox: DeliveryInbox, session_id: str | None, keys: Sequence[str]) -> int:
+    count = 0
+    for key in keys:
+        count += await inbox.requeue(session_id, key)
     return count
 
 

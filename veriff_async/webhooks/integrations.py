@@ -66,7 +66,8 @@ class IntegrationReceiver:
 
     Two integrations may not use the same inbox object or a common secret, unless `allow_sharing` is true: a webhook
     that is signed by one tenant and names a session of another would otherwise change the state of that session. Two
-    inbox objects with one file, prefix or schema are one inbox too, which is not checked.
+    inbox objects with one file, prefix or schema are one inbox too, which is not checked. The handlers of each receiver
+    are called for every event of its inbox, so integrations that share an inbox need the same handlers.
 
     Use it like a `WebhookReceiver`, with `asgi_app`, `aiohttp_app`, `aiohttp_handler` or `handle`. Opening and closing
     it opens and closes all its receivers. It does not close the inboxes.
@@ -268,6 +269,25 @@ class IntegrationReceiver:
             ConfigurationError: No event loop of asyncio is running.
         """
         return await self._select(headers).receive(headers, body)
+
+    async def handle_pending(self) -> int:
+        """Call the handlers of all integrations for events that are due now; see `WebhookReceiver.handle_pending`.
+
+        Returns:
+            The number of attempts, those that failed included.
+
+        Raises:
+            InboxError: An inbox failed; the others were asked too.
+            ConfigurationError: No event loop of asyncio is running, or an inbox is not a `DeliveryInbox`.
+        """
+        require_asyncio()
+        calls = (receiver.handle_pending() for receiver in self._receivers.values())
+        # All are waited for: no handler may run when this returns.
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sum(result for result in results if isinstance(result, int))
 
     async def aclose(self) -> None:
         """Close all receivers at the same time; see `WebhookReceiver.aclose`."""
