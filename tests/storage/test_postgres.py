@@ -19,7 +19,7 @@ from tests.conditions import needs_posix, time_limit, until
 from tests.postgres_proxy import proxy_of
 from veriff_async import ConfigurationError, JournalError
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_all, fetch_one, notify
-from veriff_async._storage.postgres_schema import SCHEMA_VERSIONS, migration_script
+from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS, migration_script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

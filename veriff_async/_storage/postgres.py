@@ -32,7 +32,8 @@ from veriff_async._storage.postgres_queries import (
     fetch_one,
     notify,
 )
-from veriff_async._storage.postgres_schema import SCHEMA_VERSIONS, check_version, installed_version, migrate
+from veriff_async._storage.postgres_schema import check_version, installed_version, migrate
+from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS
 from veriff_async._storage.postgres_transaction import Commit, begin_statement, do_work, end_block
 from veriff_async.errors import ConfigurationError, DecodeError
 

@@ -1,55 +1,18 @@
-"""The tables of stores in PostgreSQL: plain SQL files, one for each version of a component, and what applies them.
+"""Creates, upgrades and checks the tables of stores in PostgreSQL.
 
-The files are in the folder ``sql``. They use no schema names, so the ``search_path`` of the user decides where the
-tables are. A process applies them in one transaction under an advisory lock, so that of several processes that start
-at the same time one creates the tables, and the others wait for it.
+A process applies the files in one transaction under an advisory lock, so that of several processes that start at the
+same time one creates the tables, and the others wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from importlib.resources import files
-from typing import TYPE_CHECKING, Final
 
 from veriff_async._storage.postgres_queries import Connection, execute, fetch_one
+from veriff_async._storage.postgres_scripts import LOCK, SCHEMA_VERSIONS, STORE_VERSION, VERSION_TABLE, read_scripts
 from veriff_async.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ("SCHEMA_VERSIONS", "check_version", "installed_version", "migrate", "migration_script")
-
-SCHEMA_VERSIONS: Final[Mapping[str, int]] = {"inbox": 1, "journal": 1}
-"""The version of the tables that this version of the library uses, by component."""
-
-# The key of the advisory lock: "veriff" in ASCII. Locks of other programs have other keys.
-_LOCK: Final = "SELECT pg_advisory_xact_lock(130178083284582)"
-
-_VERSION_TABLE: Final = """\
-CREATE TABLE IF NOT EXISTS veriff_schema (
-    component text PRIMARY KEY,
-    version integer NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-)"""
-
-_STORE_VERSION: Final = """\
-INSERT INTO veriff_schema (component, version) VALUES (%s, %s)
-ON CONFLICT (component) DO UPDATE SET version = excluded.version, applied_at = excluded.applied_at"""
-
-
-def migration_script(component: str, after: int = 0) -> str:
-    """Return the SQL that creates the tables of a component, or upgrades them from a version. Reads files.
-
-    psql can run it: it is one transaction, and stores the new version.
-    """
-    version = SCHEMA_VERSIONS[component]
-    steps = (
-        f"{_LOCK};",
-        f"{_VERSION_TABLE};",
-        *_read_scripts(component, after),
-        f"{_STORE_VERSION};".replace("%s, %s", f"'{component}', {version}"),
-    )
-    return "\n\n".join(("BEGIN;", *(step.strip() for step in steps), "COMMIT;\n"))
+__all__ = ("check_version", "installed_version", "migrate")
 
 
 def check_version(component: str, installed: int, *, store: str) -> None:
@@ -94,21 +57,14 @@ async def migrate(connection: Connection, component: str) -> tuple[int, int]:
     Raises:
         ConfigurationError: The tables are newer than this version of the library.
     """
-    await execute(connection, _LOCK)
+    await execute(connection, LOCK)
     # It makes this connection see what others have created meanwhile: to_regclass alone may remember that nothing was.
-    await execute(connection, _VERSION_TABLE)
+    await execute(connection, VERSION_TABLE)
     before, wanted = await installed_version(connection, component), SCHEMA_VERSIONS[component]
     if before >= wanted:
         check_version(component, before, store=f"the {component}")
         return before, before
-    for script in await asyncio.to_thread(_read_scripts, component, before):
+    for script in await asyncio.to_thread(read_scripts, component, before):
         await execute(connection, script.encode())
-    await execute(connection, _STORE_VERSION, (component, wanted))
+    await execute(connection, STORE_VERSION, (component, wanted))
     return before, wanted
-
-
-def _read_scripts(component: str, after: int) -> list[str]:
-    """Return the files of the versions after one, in their order."""
-    folder = files("veriff_async._storage").joinpath("sql")
-    numbers = range(after + 1, SCHEMA_VERSIONS[component] + 1)
-    return [folder.joinpath(f"{component}-{number}.sql").read_text("utf-8") for number in numbers]

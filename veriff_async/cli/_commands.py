@@ -27,6 +27,7 @@ COMMANDS: Final = (
     "retention",
     "listen",
     "inbox",
+    "postgres",
     "trigger",
     "check-receiver",
     "doctor",
