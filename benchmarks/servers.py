@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.binaries import find_servers
+from tests.binaries import find_postgres, find_servers
+from tests.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("redis_running",)
+__all__ = ("postgres_running", "redis_running")
 
 
 @contextmanager
@@ -36,3 +37,17 @@ def redis_running() -> Iterator[str | None]:
         finally:
             server.terminate()
             server.communicate()
+
+
+@contextmanager
+def postgres_running() -> Iterator[str | None]:
+    """Run a durable PostgreSQL with memory for a large database, and give its url; ``None`` without its programs."""
+    if find_postgres() is None:
+        yield None
+        return
+    server = PostgresServer({"shared_buffers": "1GB", "max_wal_size": "4GB"})
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.remove()

@@ -117,3 +117,20 @@ def test_invalid_option_is_refused_before_the_first_run(arguments: tuple[str, ..
     assert refused.returncode == 2
     assert arguments[0] in refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.skipif("VERIFF_BENCHMARKS" not in os.environ, reason="a stage of .ci/run, which sets VERIFF_BENCHMARKS")
+@pytest.mark.timeout(300)
+def test_large_inboxes_lose_no_wake_up() -> None:
+    """Each store is filled, measured and used by four processes, and every recorded session wakes the fifth."""
+    options = ("--sessions", "300", "--samples", "20", "--rate", "100", "--seconds", "2")
+    command = [sys.executable, "-m", "benchmarks.large_inboxes", *options]
+    run = subprocess.run(  # noqa: S603  our own command
+        command, capture_output=True, text=True, cwd=ROOT, env=environment_without_coverage(), check=False, timeout=280
+    )
+
+    assert run.returncode == 0, run.stderr
+    stores = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [each["store"] for each in stores] == ["sqlite", "redis", "postgres"]
+    assert [each["rate"]["lost_wake_ups"] for each in stores] == [0, 0, 0]
+    assert all(each["rate"]["webhooks"] > 50 for each in stores)
