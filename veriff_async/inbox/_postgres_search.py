@@ -6,9 +6,9 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, LiteralString, cast
 
+from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._protocol.search_keys import search_key
 from veriff_async._storage.postgres import fetch_all, fetch_one
-from veriff_async.errors import InvalidArgumentError
 from veriff_async.inbox._postgres_events import IS_VISIBLE, NOW, decode, digest_of
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSummary
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from veriff_async.models.inbox_search import SessionSearch
 
 __all__ = ("count_rows", "find_sessions")
+
+# Numbers of rows are bigints.
+_LARGEST_ID: Final = 2**63
 
 _FIND: Final = """
 SELECT session.id, session.status, session.events, session.touched, session.number,
@@ -123,9 +126,8 @@ def _load_page(page: str) -> tuple[float, int]:
     Raises:
         InvalidArgumentError: It is not from this inbox.
     """
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         touched, number = cast("list[object]", json.loads(page))
-        if isinstance(touched, float) and isinstance(number, int):
+        if isinstance(touched, float) and isinstance(number, int) and abs(number) < _LARGEST_ID:
             return touched, number
-    msg = "page is not from this inbox: pass the next_page of the previous part."
-    raise InvalidArgumentError(msg)
+    raise unknown_page_error()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
+from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._storage.redis import ResponseError
-from veriff_async.errors import InvalidArgumentError
 from veriff_async.inbox._redis_layout import (
     NO_SESSION,
     DeliveryEntry,
@@ -191,8 +191,8 @@ def load_page(page: str | None) -> Position | None:
         touched, member = cast("list[object]", json.loads(page))
         return Position(float(cast("float", touched)), cast("str", member).encode("utf-8", "surrogatepass"))
     except (ValueError, TypeError, AttributeError, RecursionError):
-        msg = "page is not from this inbox: pass the next_page of the previous part."
-    raise InvalidArgumentError(msg)
+        error = unknown_page_error()
+    raise error
 
 
 class RedisSearch:

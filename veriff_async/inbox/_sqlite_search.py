@@ -37,6 +37,9 @@ _MOST_EXAMINED: Final = 500
 # Events of an earlier version whose keys one transaction adds; about 20 milliseconds.
 _MOST_INDEXED: Final = 200
 
+# SQLite numbers rows with 64 bits.
+_LARGEST_ROW: Final = 2**63
+
 _DELIVERED: Final = {
     DeliveryStatus.QUEUED: "stage <= 2 AND lease IS NULL",
     DeliveryStatus.LEASED: "stage <= 2 AND lease IS NOT NULL",
@@ -188,7 +191,9 @@ def parse_page(page: str | None) -> PageStart | None:
         return None
     touched, _, row = page.partition(",")
     with suppress(ValueError, OverflowError):
-        return PageStart(float.fromhex(touched), int(row))
+        start = PageStart(float.fromhex(touched), int(row))
+        if abs(start.row) < _LARGEST_ROW:
+            return start
     raise unknown_page_error()
 
 
