@@ -108,7 +108,7 @@ def check_receiver(  # noqa: PLR0913  one for each option
 ) -> None:
     """Check a webhook endpoint in any language: does it accept what Veriff sends, and refuse everything else?
 
-    Give the URL of a running endpoint, or an ASGI application: module:app, or module:create_app(). It gets about 150
+    Give the URL of a running endpoint, or an ASGI application: module:app, or module:create_app(). It gets about 130
     webhooks on sessions that do not exist, signed with the credentials of the environment, and treats them like
     Veriff's: use a test system. Their vendorData is "veriff-async check-receiver".
 

@@ -60,7 +60,7 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
 ) -> ReceiverReport:
     """Check a webhook endpoint in any language: whether it accepts what Veriff sends and refuses everything else.
 
-    The cases run one after the other and send about 150 webhooks about sessions that do not exist. Their
+    The cases run one after the other and send about 130 webhooks about sessions that do not exist. Their
     ``vendorData`` is ``veriff-async check-receiver``. They are signed with your credentials, so the endpoint processes
     them like Veriff's: use a test system.
 
