@@ -126,8 +126,13 @@ class PostgresServer:
         options = "" if schema is None else f"options={quote(f'-csearch_path={schema}')}"
         return f"postgresql://postgres@{host}&{options}".replace("?&", "?").rstrip("?&")
 
-    def start(self, **settings: str) -> None:
-        """Start the server, on the same port as before, and return when it accepts connections."""
+    def start(self, *, ready: str = "ready to accept connections", **settings: str) -> None:
+        """Start the server, on the same port as before, and return when it accepts connections.
+
+        Args:
+            ready: What it then writes to its log; a standby writes another text.
+            settings: Settings of postgresql.conf for this start.
+        """
         assert self.process is None
         options = {**_SETTINGS, **self.settings, **settings, "unix_socket_directories": str(self.folder)}
         log = self.folder / "log"
@@ -137,7 +142,7 @@ class PostgresServer:
             command += ["-c", f"{name}={value}"]
         self.process = self._popen(tuple(command))
         deadline = time.monotonic() + _SECONDS
-        while b"ready to accept connections" not in (text := log.read_bytes()[before:]):
+        while ready.encode() not in (text := log.read_bytes()[before:]):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"PostgreSQL did not start: {text.decode(errors='replace')}")
             time.sleep(0.005)  # a file does not wake its reader

@@ -8,17 +8,23 @@ import pytest
 
 from veriff_async import ConfigurationError
 from veriff_async.batch import RedisJournal
-from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
+from veriff_async.inbox import MemoryInbox, PostgresInbox, RedisInbox, SqliteInbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 URL = "redis://localhost"
+POSTGRES_URL = "postgresql://localhost"
 
 
 @pytest.mark.parametrize(
     "make",
-    [MemoryInbox, lambda **options: SqliteInbox("a.db", **options), lambda **options: RedisInbox(URL, **options)],
+    [
+        MemoryInbox,
+        lambda **options: SqliteInbox("a.db", **options),
+        lambda **options: RedisInbox(URL, **options),
+        lambda **options: PostgresInbox(POSTGRES_URL, **options),
+    ],
 )
 @pytest.mark.parametrize("options", [{"retention": 86_400}, {"retention": "30 days"}, {"now": 5}])
 def test_every_inbox_checks_its_options(make: Callable[..., object], options: dict[str, object]) -> None:
@@ -35,6 +41,7 @@ def test_seconds_must_be_above_zero(given: object) -> None:
         "timeout": [
             lambda: RedisInbox(URL, timeout=given),  # type: ignore[arg-type]
             lambda: RedisJournal(URL, timeout=given),  # type: ignore[arg-type]
+            lambda: PostgresInbox(POSTGRES_URL, timeout=given),  # type: ignore[arg-type]
         ],
         "lease": [lambda: RedisJournal(URL, lease=given)],  # type: ignore[arg-type]
     }

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from veriff_async._storage.postgres import Connection
     from veriff_async.inbox._postgres_events import EventTables
 
-__all__ = ("BATCH_SIZE", "TABLES", "count_sessions", "delete_expired", "delete_oldest", "erase_sessions")
+__all__ = ("BATCH_SIZE", "clear_files", "count_sessions", "delete_expired", "delete_oldest", "erase_sessions")
 
-TABLES: Final = (
+_TABLES: Final = (
     "veriff_inbox_session",
     "veriff_inbox_event",
     "veriff_inbox_delivery",
     "veriff_inbox_search_key",
     "veriff_inbox_erased",
 )
-"""The tables of an inbox."""
+
+# Bytes of all tables up to which they are rewritten after an erasure. That takes about a second, and locks them.
+_MAX_REWRITTEN: Final = 64 * 2**20
+
+# Milliseconds that a rewrite waits for transactions that use a table, while new ones wait behind it.
+_LOCK_TIMEOUT: Final = 2_000
 
 BATCH_SIZE: Final = 100
 """Sessions that are deleted in one transaction, which locks each of them; the server has room for some thousands."""
@@ -108,3 +113,20 @@ async def _delete(connection: Connection, rows: Sequence[tuple[int, float]]) -> 
         return 0
     values = {"numbers": [number for number, _ in rows], "times": [touched for _, touched in rows]}
     return await execute(connection, _DELETE, values)
+
+
+async def clear_files(connection: Connection) -> bool:
+    """Remove what was deleted from the files of the tables, and return whether nothing of it is left in them.
+
+    ``VACUUM`` frees the space of deleted rows without overwriting it; only a table that is rewritten has none of it.
+
+    Args:
+        connection: In no transaction.
+    """
+    sizes = ", ".join(f"pg_total_relation_size('{table}')" for table in _TABLES)
+    row = await fetch_one(connection, f"SELECT {sizes}")
+    is_small = row is not None and sum(row) <= _MAX_REWRITTEN
+    await execute(connection, f"SET lock_timeout = {_LOCK_TIMEOUT}".encode())
+    for table in _TABLES:
+        await execute(connection, f"VACUUM {'(FULL) ' if is_small else ''}{table}")
+    return is_small

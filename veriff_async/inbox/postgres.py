@@ -14,6 +14,7 @@ about once a second without a ``NOTIFY`` too, since a process may die between it
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -50,7 +51,7 @@ from veriff_async.inbox._postgres_deliveries import (
 from veriff_async.inbox._postgres_events import EventTables, Position, RecordCall
 from veriff_async.inbox._postgres_retention import (
     BATCH_SIZE,
-    TABLES,
+    clear_files,
     count_sessions,
     delete_expired,
     delete_oldest,
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
 
 __all__ = ("PostgresInbox",)
 
+_LOG: Final = logging.getLogger("veriff_async.inbox")
+
 # Seconds before a record whose commit was lost asks again whether it was stored.
 _RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
 
@@ -85,6 +88,12 @@ _MAX_UNCONFIRMED: Final = 1_000
 
 # Seconds between two deletions of sessions that are too old, unless the last one left some.
 _DELETE_INTERVAL: Final = 1.0
+
+# A machine that vanishes closes no connection. Without these, its transaction would lock the event for two hours.
+# https://www.postgresql.org/docs/current/runtime-config-connection.html#RUNTIME-CONFIG-CONNECTION-TCP-SETTINGS
+_NOTICE_DEATH: Final = (
+    "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3"
+)
 
 # Seconds without a notification after which a subscription looks for changes, and between two looks when it gets none.
 _TICK_SECONDS: Final = 1.0
@@ -158,6 +167,7 @@ class PostgresInbox:
         self._leases_in_transactions: set[str] = set()
         self._next_deletion = 0.0
         self._next_count_at = 0
+        self._has_warned = False
 
     def __repr__(self) -> str:
         """Show the address of the server, and no secrets."""
@@ -288,6 +298,7 @@ class PostgresInbox:
         """Yield a connection in a transaction with which the outcome commits; see `TransactionalInbox`."""
         check_settlement(delivery, outcome)
         async with self._server.open_transaction() as connection:
+            await self._server.limit(connection, execute(connection, _NOTICE_DEATH))
             # Stored at the start: it locks the row, so that the lease cannot be lost before the end, and it is rolled
             # back with everything else.
             is_held = await self._server.limit(
@@ -328,8 +339,11 @@ class PostgresInbox:
     async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
         """Delete everything about sessions; see `ErasableInbox.erase`.
 
-        The tables are vacuumed afterwards, so that no row of these sessions is left in them. The server's write-ahead
-        log, its backups and its replicas are outside the reach of this method.
+        Tables of up to 64 MiB are then rewritten, so that their files hold nothing of these sessions. Rewriting larger
+        ones would stop the records of webhooks for too long: they are vacuumed, and the deleted bytes stay in the free
+        space of their files until PostgreSQL uses it again. One warning says so; run ``VACUUM FULL`` on the tables
+        ``veriff_inbox_*`` at a quiet time, or keep them on an encrypted disk. The write-ahead log of the server, its
+        replicas and its backups are outside the reach of this method.
         """
         wanted = check_erasure(session_ids, refuse_for)
         count = 0
@@ -339,7 +353,7 @@ class PostgresInbox:
                 partial(erase_sessions, tables=self._tables, session_ids=batch, refuse_for=float(refuse_for))
             )
         if wanted:
-            await self._server.run_outside_transaction(_vacuum, seconds=_SLOW_SECONDS)
+            await self._clear_files()
         return count
 
     async def _record(
@@ -367,6 +381,23 @@ class PostgresInbox:
                 if call.sent is None or self._server.is_closed or loop.time() > deadline:
                     raise
             await asyncio.sleep(next(pauses, _RETRY_PAUSES[-1]))
+
+    async def _clear_files(self) -> None:
+        """Remove deleted rows from the files of the tables; try again if others use a table for long."""
+        for is_last in (False, False, True):
+            try:
+                is_clear = await self._server.run_outside_transaction(clear_files, seconds=_SLOW_SECONDS)
+            except InboxError:
+                if is_last:
+                    raise
+                continue
+            if not is_clear and not self._has_warned:
+                self._has_warned = True
+                _LOG.warning(
+                    "The tables of the inbox are too large to be rewritten after each erasure: erased rows stay in the "
+                    "free space of their files until PostgreSQL uses it again, or until you run VACUUM FULL."
+                )
+            return
 
     async def _get_channel(self) -> str:
         """Return the name under which the processes that use these tables notify each other."""
@@ -407,9 +438,3 @@ class PostgresInbox:
             deleted = await self._server.run(lambda connection: delete_expired(connection, self._tables))
             if deleted < BATCH_SIZE:
                 self._next_deletion = time.monotonic() + _DELETE_INTERVAL
-
-
-async def _vacuum(connection: Connection) -> None:
-    """Remove deleted rows from the tables' files; with a table of another owner the server only warns."""
-    for table in TABLES:
-        await execute(connection, f"VACUUM {table}")
