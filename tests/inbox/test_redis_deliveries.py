@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from anyio import to_thread
@@ -26,6 +26,7 @@ from veriff_async.inbox import (
     SearchableInbox,
     SessionSearch,
 )
+from veriff_async.models.enums import Status
 from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
@@ -106,6 +107,12 @@ async def dump(server: RedisServer) -> str:
     return repr(found)
 
 
+async def members_of(server: RedisServer, name: str) -> list[bytes]:
+    """Return the members of an index, which are bytes."""
+    async with client_of(server, decode_responses=False) as admin:
+        return cast("list[bytes]", await admin.zrange(f"{{veriff}}:{name}", 0, -1))
+
+
 async def test_redis_inbox_has_all_abilities(inbox: RedisInbox) -> None:
     """It passes events to handlers, can be searched, and erases sessions."""
     assert isinstance(inbox, DeliveryInbox)
@@ -122,9 +129,9 @@ async def test_record_takes_three_round_trips(inbox: RedisInbox, admin: Redis, d
     await inbox.record(session_event("s", "submitted"), deliver=deliver)
     await inbox.record(event_of("t", vendorData="ada"), deliver=deliver)
 
+    # The second script of each record is a part of its transaction.
     calls = await count_calls(admin, "watch", "eval", "multi", "exec", "hmget", "hget")
-    assert (2, 2, 2, 2) == tuple(calls.values())[:4]
-    assert 2 * (2 if deliver else 1) >= calls["hmget"] + calls["hget"]
+    assert {"watch": 2, "eval": 4, "multi": 2, "exec": 2, "hmget": 2, "hget": 0} == calls
 
 
 async def test_lease_does_not_visit_the_backlog(inbox: RedisInbox, admin: Redis) -> None:
@@ -173,8 +180,8 @@ async def test_open_sessions_do_not_expire(inbox: RedisInbox, admin: Redis) -> N
         for delivery in leased:
             await inbox.settle(delivery, DEAD)
 
-    assert {f"{{veriff}}:{name}" for name in (*names, "dead")} == set(await admin.keys("*"))
-    for key in (*keys(), "{veriff}:dead"):
+    assert {f"{{veriff}}:{name}" for name in (*names, "dead", "counts", "indexed")} == set(await admin.keys("*"))
+    for key in await admin.keys("*"):
         assert 30 * 86_400_000 < await admin.pttl(key) <= 30 * 86_400_000 + 60_000
 
 
@@ -190,7 +197,7 @@ async def test_old_open_sessions_do_not_protect_others(redis_server: RedisServer
         for number in range(12):
             await inbox.record(session_event(f"new-{number}", "started"))
         assert 7 + 12 == await admin.zcard("{veriff}:touched")
-        assert 7 == await admin.zcard("{veriff}:search")
+        assert 7 + 7 + 12 == await admin.zcard("{veriff}:search")
         assert 7 == len((await inbox.find_sessions(SessionSearch(vendor_data="ada"))).sessions)
         for delivery in await inbox.lease(10, seconds=60):
             await inbox.settle(delivery, HANDLED)
@@ -199,7 +206,7 @@ async def test_old_open_sessions_do_not_protect_others(redis_server: RedisServer
             await inbox.record(session_event(f"newer-{number}", "started"))
 
         assert 12 + 7 == await admin.zcard("{veriff}:touched")
-        assert not await admin.exists("{veriff}:search", "{veriff}:open", "{veriff}:waiting", "{veriff}:latest")
+        assert not await admin.exists("{veriff}:open", "{veriff}:waiting", "{veriff}:latest", "{veriff}:ready")
 
 
 async def test_index_forgets_sessions_that_have_expired(redis_server: RedisServer, admin: Redis) -> None:
@@ -212,7 +219,8 @@ async def test_index_forgets_sessions_that_have_expired(redis_server: RedisServe
         now[0] += 61
         await inbox.record(session_event("new", "started"))
 
-        assert not await admin.exists("{veriff}:search", "{veriff}:dead")
+        assert [True] == [member.endswith(b"session:new") for member in await members_of(redis_server, "search")]
+        assert not await admin.exists("{veriff}:dead")
 
 
 async def test_settlement_with_lost_response_counts_once(redis_server: RedisServer) -> None:
@@ -376,7 +384,7 @@ async def test_sessions_of_earlier_versions_are_found(inbox: RedisInbox, admin: 
     for number in range(3):
         await store_as_before(admin, event_of(f"s{number}", vendorData="ada"), event_of(f"s{number}", endUserId="u"))
     await inbox.record(session_event("s0", "submitted"))
-    assert 2 == await admin.zcard("{veriff}:search")
+    assert 3 == await admin.zcard("{veriff}:search")
 
     found = (await inbox.find_sessions(SessionSearch(vendor_data="ada", end_user_id="u"))).sessions
     assert ["s0", "s2", "s1"] == [summary.session_id for summary in found]
@@ -431,8 +439,10 @@ async def test_record_that_has_begun_stores_nothing_after_an_erasure(
         await inbox.erase([f"s{turns}"])
         await record
 
-    assert not [key for key in await admin.keys("*") if ":erased:" not in key and ":changes" not in key]
-    assert "session" not in await dump(redis_server)
+    left = {key for key in await admin.keys("*") if ":erased:" not in key}
+    assert {"{veriff}:changes", "{veriff}:counts", "{veriff}:indexed"} >= left
+    assert {"0"} >= set(await admin.hvals("{veriff}:counts"))
+    assert "session:" not in (await dump(redis_server)).replace("sessions:", "")
 
 
 async def test_cluster_accepts_every_script(single_redis_server: RedisServer, tmp_path: Path) -> None:
@@ -458,3 +468,52 @@ async def test_cluster_accepts_every_script(single_redis_server: RedisServer, tm
             assert 2 == await inbox.erase(["u", "v"])
     finally:
         await to_thread.run_sync(server.kill)
+
+
+async def test_counts_follow_every_change(redis_server: RedisServer, admin: Redis) -> None:
+    """Statistics are those of the stored sessions, in whole hours too, whatever was recorded, handled and deleted."""
+    now = [1_800_000_000.0]
+    retention = Retention(max_age=10 * 3600, max_events_per_session=3)
+    async with RedisInbox(redis_server.url, retention=retention, now=lambda: now[0]) as inbox:
+        await store_as_before(admin, event_of("before"), session_event("before", "submitted"))
+        await admin.hset("{veriff}:session:before", "touched", now[0])
+        await admin.zadd("{veriff}:touched", {"session:before": now[0]})
+        for hour in range(6):
+            for number in range(3):
+                for step in range(hour):
+                    event = event_of(f"{hour // 2}-{number}", step=step, hour=hour)
+                    await inbox.record(event, deliver=step == 1)
+                    await inbox.record(event)
+            await inbox.save_submission("only-submitted", "text")
+            await inbox.record(event_from({"eventType": "new", "hour": hour}), deliver=True)
+            now[0] += 3600
+        (first, second, *_) = await inbox.lease(5, seconds=60)
+        await inbox.settle(first, DEAD)
+        await inbox.settle(second, HANDLED)
+        await inbox.erase(["2-1"])
+        sessions = ["before", None, *(f"{hours}-{number}" for hours in range(3) for number in range(3))]
+        stored = [await inbox.get_events(session_id) for session_id in sessions]
+        states = [record.status for record in await inbox.get_deliveries(limit=1000)]
+
+        found = await inbox.statistics()
+        assert (len(sessions) - 1, sum(map(len, stored))) == (found.sessions, found.events)
+        waiting = (DeliveryStatus.QUEUED, DeliveryStatus.LEASED, DeliveryStatus.DEAD)
+        counts = [states.count(status) for status in waiting]
+        assert counts == [found.queued, found.leased, found.dead]
+        now[0] += 7 * 3600
+        later = await inbox.statistics()
+        assert counts == [later.queued, later.leased, later.dead]
+        assert len((await inbox.find_sessions(SessionSearch())).sessions) == later.sessions < found.sessions
+        assert sum(each.events for each in (await inbox.find_sessions(SessionSearch())).sessions) == later.events
+
+
+async def test_search_by_status_follows_the_state(inbox: RedisInbox, admin: Redis) -> None:
+    """A session is found by its present status, through the index that also has its person."""
+    for session_id in ("s", "t"):
+        await inbox.record(event_of(session_id, vendorData="ada"))
+    await inbox.record(decision_event("s", "approved"))
+
+    for status, expected in ((Status.STARTED, "t"), (Status.APPROVED, "s")):
+        (summary,) = (await inbox.find_sessions(SessionSearch(status=status, vendor_data="ada"))).sessions
+        assert expected == summary.session_id
+    assert 4 == await admin.zcard("{veriff}:search")

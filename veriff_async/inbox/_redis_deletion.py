@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from attrs import frozen
+
 from veriff_async._storage.redis import transaction
-from veriff_async.inbox._redis_layout import BATCH_SIZE, NO_SESSION, SEARCH_KEY_SIZE, member_of
+from veriff_async.inbox._redis_layout import BATCH_SIZE, SEARCH_KEY_SIZE, hour_of, member_of
 from veriff_async.inbox._redis_sessions import remove_from_indexes
 
 if TYPE_CHECKING:
@@ -36,7 +38,12 @@ return redis.call('ZRANGE', KEYS[1], start, start + math.min(limit, surplus) - 1
 # One round trip for many sessions, all of whose keys are declared, as clusters demand.
 _READ_MANY_SCRIPT: Final = """
 local found = {}
-for index, key in ipairs(KEYS) do found[index] = redis.call('HMGET', key, unpack(ARGV)) end
+for index, key in ipairs(KEYS) do
+    local values = redis.call('HMGET', key, 'open', 'search', 'dead', 'touched', 'first', 'after', 'gone')
+    local first = string.match(values[1] or '', '^%d+')
+    values[8] = string.sub(first and redis.call('HGET', key, 'delivery:' .. first) or '', 1, 1)
+    found[index] = values
+end
 return found
 """
 
@@ -50,6 +57,21 @@ end
 sweep(KEYS[2], function(member) return string.sub(member, ARGV[2] + 1) end)
 sweep(KEYS[3], function(member) return string.match(member, '^%d+:(.*)$') end)
 """
+
+
+@frozen
+class _Stored:
+    """What is known of a session that is deleted: its fields, and how far the handlers are with its first event."""
+
+    member: bytes
+    open: bytes | None
+    search: bytes | None
+    dead: bytes | None
+    touched: bytes | None
+    first: bytes | None
+    after: bytes | None
+    gone: bytes | None
+    first_status: bytes | None
 
 
 class RedisDeletion:
@@ -76,11 +98,11 @@ class RedisDeletion:
             # Again, as they may have got an event before they were watched.
             again = frozenset(await self._find_oldest(pipe, start, limit))
             stored = await self._read(pipe, [member for member in candidates if member in again])
-            deleted = [each for each in stored if not each[1]]
+            deleted = [each for each in stored if not each.open]
             self._skipped = start + len(stored) - len(deleted)
             pipe.multi()  # type: ignore[no-untyped-call]
-            for member, _, search, dead in deleted:
-                self._delete(pipe, member, search, dead)
+            for each in deleted:
+                self._delete(pipe, each)
             await pipe.execute()
         keys = (self._layout.touched, self._layout.search, self._layout.dead)
         await cast(
@@ -97,8 +119,8 @@ class RedisDeletion:
                 stored = await self._read(pipe, members)
                 exist = await pipe.zmscore(self._layout.touched, cast("list[str]", members))
                 pipe.multi()  # type: ignore[no-untyped-call]
-                for member, _, search, dead in stored:
-                    self._delete(pipe, member, search, dead)
+                for each in stored:
+                    self._delete(pipe, each)
                 await pipe.execute()
                 erased = sum(touched is not None for touched in exist)
                 members = []
@@ -111,7 +133,7 @@ class RedisDeletion:
             for session_id in session_ids:
                 # The value counts, and Redis deletes the key some time later.
                 expiry = int(seconds * 1000) + 60_000
-                pipe.set(self._layout.erased_key(session_id), f"{now + seconds:.6f}", px=expiry)
+                pipe.set(self._layout.erased_key(session_id), now + seconds, px=expiry)
             await pipe.execute()
 
     async def _find_oldest(self, client: Redis, start: int, limit: int) -> list[bytes]:
@@ -121,26 +143,32 @@ class RedisDeletion:
         response = client.eval(_OLDEST_SCRIPT, 1, self._layout.touched, *arguments)
         return await cast("Awaitable[list[bytes]]", response)
 
-    async def _read(self, client: Redis, members: Sequence[bytes]) -> list[tuple[bytes, bytes, bytes, bytes]]:
-        """Return the member, the open events, the search keys and the dead events of sessions."""
+    async def _read(self, client: Redis, members: Sequence[bytes]) -> list[_Stored]:
+        """Return what must be known of sessions to remove them from all indexes and counts."""
         keys = [*map(self._hash_of, members)]
         if not keys:
             return []
-        response = client.eval(_READ_MANY_SCRIPT, len(keys), *keys, "open", "search", "dead")
+        response = client.eval(_READ_MANY_SCRIPT, len(keys), *keys)
         values = await cast("Awaitable[list[list[bytes | None]]]", response)
-        return [
-            (member, open_events or b"", search or b"", dead or b"")
-            for member, (open_events, search, dead) in zip(members, values, strict=True)
-        ]
+        return [_Stored(member, *fields) for member, fields in zip(members, values, strict=True)]
 
     def _hash_of(self, member: bytes) -> str:
         return self._layout.hash_of(member.decode("utf-8", "surrogatepass"))
 
-    def _delete(self, pipe: Pipeline, member: bytes, search: bytes, dead: bytes) -> None:
-        layout = self._layout
+    def _delete(self, pipe: Pipeline, stored: _Stored) -> None:
+        layout, member = self._layout, stored.member
         pipe.unlink(self._hash_of(member))
         pipe.zrem(layout.touched, member)
-        remove_from_indexes(pipe, layout, member, search, dead)
-        if member != NO_SESSION.encode():
+        remove_from_indexes(pipe, layout, member, stored.search or b"", stored.dead or b"")
+        events = int(stored.after or 0) - int(stored.first or 0) - int(stored.gone or 0)
+        if events and stored.search is not None and stored.touched is not None:
+            hour = hour_of(float(stored.touched))
+            pipe.hincrby(layout.counts, f"events:{hour}", -events)
+            pipe.hincrby(layout.counts, f"sessions:{hour}", -1)
+        if stored.open:  # never of events without a session: they are not erased, and open ones are not deleted
+            numbers = stored.open.split()
+            pipe.hincrby(layout.counts, "open", -len(numbers))
+            pipe.hincrby(layout.counts, "leased", -(stored.first_status == b"l"))
+            pipe.zrem(layout.requeued, *(number + b":" + member for number in numbers))
             for queue in (layout.open, layout.ready, layout.waiting, layout.latest):
                 pipe.zrem(queue, member)

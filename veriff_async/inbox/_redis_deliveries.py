@@ -111,11 +111,11 @@ return members
 _LEASE_SCRIPT: Final = (
     _FUNCTIONS
     + """
-local ready, waiting, latest, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ready, waiting, latest, open, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now, seconds = get_time(ARGV[1]), tonumber(ARGV[2])
 local leased = {}
-for index = 5, #KEYS do
-    local key, at = KEYS[index], 3 + (index - 5) * 3
+for index = 6, #KEYS do
+    local key, at = KEYS[index], 3 + (index - 6) * 3
     local member, number, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     if number == '' then number = string.match(redis.call('HGET', key, 'open') or '', '^%d+') end
     local text = number and redis.call('HGET', key, 'delivery:' .. number)
@@ -127,11 +127,13 @@ for index = 5, #KEYS do
         redis.call('ZREM', open, member)
     elseif entry[6] == token or is_due(tonumber(entry[4]), tonumber(entry[5]), now) then
         if entry[6] ~= token then
+            local was_queued = entry[1] == 'q'
             entry[1], entry[2], entry[6] = 'l', tostring(tonumber(entry[2]) + 1), token
             entry[4], entry[5] = format(now + seconds), format(seconds)
             text = table.concat(entry, '\\t')
             local failure = get_error(redis.pcall('HSET', key, 'delivery:' .. number, text))
             if failure then return failure end
+            if was_queued then redis.call('HINCRBY', counts, 'leased', 1) end
             redis.call('ZREM', ready, member)
             redis.call('ZADD', waiting, entry[4], member)
             redis.call('ZADD', latest, format(now - seconds), member)
@@ -140,7 +142,7 @@ for index = 5, #KEYS do
         local dedup_key = string.match(event or '', '^(.*)\\n[^\\n]*\\n[^\\n]*$')
         local mark = dedup_key and redis.call('HGET', key, 'key:' .. dedup_key)
         local session = redis.call('HMGET', key, 'touched', 'state', 'submission')
-        leased[#leased + 1] = {index - 5, number, text, event, mark, session[1], session[2], session[3]}
+        leased[#leased + 1] = {index - 6, number, text, event, mark, session[1], session[2], session[3]}
     else
         redis.call('ZADD', waiting, entry[4], member)
         redis.call('ZADD', latest, format(tonumber(entry[4]) - 2 * tonumber(entry[5])), member)
@@ -178,8 +180,9 @@ _SETTLE_SCRIPT: Final = (
     _FUNCTIONS
     + """
 local ready, waiting, latest, open, dead, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local counts, requeued = KEYS[7], KEYS[8]
 local now, member, number, token, status = get_time(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local handled_by, error, delay, counts = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local handled_by, error, delay, is_counted = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local session, expiry, call = ARGV[10], tonumber(ARGV[11]), ARGV[12]
 local field = 'delivery:' .. number
 local entry = split(redis.call('HGET', key, field) or '')
@@ -189,11 +192,12 @@ entry[8] = handled_by
 if status ~= 'l' then
     entry[1], entry[6], entry[7], entry[9] = status, '', call, error
     entry[4], entry[5] = format(now + delay), format(delay)
-    if counts == '0' then entry[2] = tostring(tonumber(entry[2]) - 1) end
+    if is_counted == '0' then entry[2] = tostring(tonumber(entry[2]) - 1) end
 end
 local failure = get_error(redis.pcall('HSET', key, field, table.concat(entry, '\\t')))
 if failure then return failure end
 if status == 'l' then return 1 end
+redis.call('HINCRBY', counts, 'leased', -1)
 redis.call('ZREM', ready, member)
 redis.call('ZREM', waiting, member)
 redis.call('ZREM', latest, member)
@@ -206,6 +210,8 @@ if status == 'q' then
     end
     return 1
 end
+redis.call('HINCRBY', counts, 'open', -1)
+redis.call('ZREM', requeued, number .. ':' .. session)
 if status == 'd' then
     redis.call('ZADD', dead, entry[3], number .. ':' .. session)
     redis.call('PEXPIRE', dead, expiry)
@@ -242,6 +248,7 @@ _REQUEUE_SCRIPT: Final = (
     _FUNCTIONS
     + """
 local ready, waiting, latest, open, dead, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local counts, requeued = KEYS[7], KEYS[8]
 local now, member, number, token, session = get_time(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local field = 'delivery:' .. number
 local event = redis.call('HGET', key, 'event:' .. number)
@@ -256,6 +263,10 @@ local text = table.concat({'q', '0', position, format(now), '0.000000', token, e
 local failure = get_error(redis.pcall('HSET', key, field, text))
 if failure then return failure end
 redis.call('PERSIST', key)
+redis.call('HINCRBY', counts, 'open', 1)
+local mark = redis.call('HGET', key, 'key:' .. ARGV[6]) or ''
+local recorded = string.match(mark, '^%S+ %d+ ([%d.]+)') or redis.call('HGET', key, 'touched')
+redis.call('ZADD', requeued, recorded, number .. ':' .. session)
 local left = {}
 for other in string.gmatch(redis.call('HGET', key, 'dead') or '', '%d+') do
     if other ~= number then left[#left + 1] = other end
@@ -351,7 +362,8 @@ class RedisDeliveries:
                     number = candidate
         if number is None:
             return False
-        keys = (layout.ready, layout.waiting, layout.latest, layout.open, layout.dead, key)
+        queue = (layout.ready, layout.waiting, layout.latest, layout.open, layout.dead)
+        keys = (*queue, key, layout.counts, layout.requeued)
         member = f"{session}:{number}" if session_id is None else session
         arguments = (self._layout.given_time, member, str(number), new_token(), session, name)
         response = client.eval(_REQUEUE_SCRIPT, len(keys), *keys, *arguments)
@@ -361,7 +373,8 @@ class RedisDeliveries:
         """Begin an attempt of the first event of each session."""
         layout = self._layout
         names = [member.decode("utf-8", "surrogatepass") for member in members]
-        keys = [layout.ready, layout.waiting, layout.latest, layout.open, *map(layout.hash_of, names)]
+        queue = (layout.ready, layout.waiting, layout.latest, layout.open, layout.counts)
+        keys = [*queue, *map(layout.hash_of, names)]
         tokens = [new_token() for _ in names]
         arguments = [self._layout.given_time, str(seconds)]
         for name, token in zip(names, tokens, strict=True):
@@ -383,7 +396,8 @@ class RedisDeliveries:
         self, client: Redis, session: str, names: tuple[str, str, str], outcome: DeliveryOutcome, call: str
     ) -> bool:
         layout = self._layout
-        keys = (layout.ready, layout.waiting, layout.latest, layout.open, layout.dead, layout.hash_of(session))
+        queue = (layout.ready, layout.waiting, layout.latest, layout.open, layout.dead)
+        keys = (*queue, layout.hash_of(session), layout.counts, layout.requeued)
         results = (*dump_outcome(outcome.handled_by, outcome.error), str(outcome.delay), str(int(outcome.counts)))
         arguments = (
             self._layout.given_time,

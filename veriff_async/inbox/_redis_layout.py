@@ -14,7 +14,8 @@ that name no session share one hash. Its fields:
     open            the numbers of the events that are queued or leased, the first to handle first; for events without a
                     session only their count, as they do not wait for each other
     dead            the numbers of the events that are dead
-    search          the search keys of its events, `SEARCH_KEY_SIZE` bytes each
+    search          the search keys of its events and of its status, `SEARCH_KEY_SIZE` bytes each; it exists as soon as
+                    the session is in the index of search keys and in the counts
 
 Hashes of earlier versions have the first five kinds of fields alone, and their ``key:`` fields hold only a token.
 
@@ -25,9 +26,14 @@ The other keys index the hashes. Their members name a session, or in the queue o
     ready     the part of `open` that can be leased now, with the same scores
     waiting   the rest of `open`, by the time at which its delay or its lease ends
     latest    the same members by the earliest time at which the present delay is plausible, see `_redis_deliveries`
+    requeued  queued or leased events that were recorded before they were queued, by the time of their recording
     dead      dead events, by the time at which they were queued
     search    search keys, each followed by its session; all scores are 0, so that the order is that of the bytes
     changes   a stream of the sessions that have changed
+    counts    a hash: the sessions and events by the hour of the last message of the session, and the events that are
+              open and leased. Redis may delete a session by itself when it is too old, so that only younger hours count
+    indexed   exists when all sessions have a field ``search``
+    erased:<digest>  exists for some time after a session was erased
 """
 
 from __future__ import annotations
@@ -53,11 +59,13 @@ __all__ = (
     "BATCH_SIZE",
     "NO_SESSION",
     "SEARCH_KEY_SIZE",
+    "SECONDS_PER_HOUR",
     "STREAM_LENGTH",
     "DeliveryEntry",
     "EventMark",
     "RedisLayout",
     "dump_outcome",
+    "hour_of",
     "load_entry",
     "member_of",
     "new_token",
@@ -65,6 +73,7 @@ __all__ = (
     "search_prefix",
     "session_of",
     "split_entry",
+    "split_search",
 )
 
 # Sessions that are read or deleted in one round trip.
@@ -75,10 +84,12 @@ STREAM_LENGTH: Final = 10_000
 
 NO_SESSION: Final = "none"
 
-_LETTERS: Final = {"vendor_data": b"v", "end_user_id": b"e"}
+_LETTERS: Final = {"vendor_data": b"v", "end_user_id": b"e", "status": b"s"}
 
 # A letter for the field, and the key of the value.
 SEARCH_KEY_SIZE: Final = 17
+
+SECONDS_PER_HOUR: Final = 3600
 
 _STATUS_LETTERS: Final = {status.value[0]: status for status in DeliveryStatus}
 
@@ -123,6 +134,16 @@ def search_entries(event: WebhookEvent) -> set[bytes]:
 def search_prefix(name: str, value: str) -> bytes:
     """Return how the members of the index of search keys begin whose sessions have a value."""
     return _LETTERS[name] + search_key(name, value)
+
+
+def split_search(text: bytes) -> set[bytes]:
+    """Return the search keys of a session, each after its letter."""
+    return {text[start : start + SEARCH_KEY_SIZE] for start in range(0, len(text), SEARCH_KEY_SIZE)}
+
+
+def hour_of(touched: float) -> int:
+    """Return the hour by which a session is counted."""
+    return int(touched // SECONDS_PER_HOUR)
 
 
 @frozen
@@ -237,8 +258,10 @@ class RedisLayout:
         self.ready = f"{prefix}:ready"
         self.waiting = f"{prefix}:waiting"
         self.latest = f"{prefix}:latest"
+        self.requeued = f"{prefix}:requeued"
         self.dead = f"{prefix}:dead"
         self.search = f"{prefix}:search"
+        self.counts = f"{prefix}:counts"
         self.indexed = f"{prefix}:indexed"
 
     @property

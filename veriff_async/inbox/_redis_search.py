@@ -1,14 +1,14 @@
 """How `RedisInbox` finds sessions, lists deliveries, and counts what is stored.
 
-A search begins with the smallest index that has all its results: one session, the sessions of a person, or those that
-wait for handlers. If none is small, it walks through all sessions, the latest first, in parts of some hundreds, and
-stops when it has found enough. A search with a rare status may therefore read all sessions; scripts compare their
-statuses on the server, and no event leaves it.
+A search begins with the smallest index that has all its results: one session, the sessions of a person, those in a
+status, or those that wait for handlers. If none is small, it walks through all sessions, the latest first, in parts of
+some hundreds, and stops when it has found enough, which is soon, as many sessions match. No event leaves the server.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
@@ -17,8 +17,10 @@ from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._storage.redis import ResponseError
 from veriff_async.inbox._redis_layout import (
     NO_SESSION,
+    SECONDS_PER_HOUR,
     DeliveryEntry,
     EventMark,
+    hour_of,
     member_of,
     search_prefix,
     session_of,
@@ -44,7 +46,7 @@ _EVERYTHING: Final = SessionSearch()
 # Sessions of an index that are read at once, to sort them by time. With more, all sessions are walked through.
 _SMALL: Final = 10_000
 
-# Sessions for which a script runs once: about two milliseconds, in which the server does nothing else.
+# Sessions for which a script runs once: some milliseconds, in which the server does nothing else.
 _BATCH: Final = 500
 
 # Scores of sessions may be later by this than the time of their last event, so that no two are the same.
@@ -116,55 +118,30 @@ return found
 """
 
 _COUNT_SCRIPT: Final = """
-local cutoff = tonumber(ARGV[1])
-local sessions, events, open_events, leased, dead = 0, 0, 0, 0, 0
-local oldest, oldest_queued = false, false
-
--- The numbers of events are in the order of recording, the numbers of those that wait in the order of handling.
-local function visit_queue(key, open, touched)
-    local lowest
-    for number in string.gmatch(open, '%d+') do
-        open_events = open_events + 1
-        lowest = math.min(lowest or tonumber(number), tonumber(number))
-    end
-    local first = redis.call('HGET', key, 'delivery:' .. string.match(open, '^%d+')) or ''
-    if string.sub(first, 1, 1) == 'l' then leased = leased + 1 end
-    local event = redis.call('HGET', key, 'event:' .. lowest) or ''
-    local mark = redis.call('HGET', key, 'key:' .. (string.match(event, '^(.*)\\n[^\\n]*\\n[^\\n]*$') or '')) or ''
-    local recorded = string.match(mark, '^%S+ %d+ ([%d.]+)') or touched
-    if not oldest_queued or tonumber(recorded) < tonumber(oldest_queued) then oldest_queued = recorded end
-end
-
-for index, key in ipairs(KEYS) do
+local cutoff, till = tonumber(ARGV[1]), tonumber(ARGV[2])
+local sessions, events, dead, oldest = 0, 0, 0, false
+for _, key in ipairs(KEYS) do
     local values = redis.call('HMGET', key, 'touched', 'first', 'after', 'gone', 'open', 'dead')
     local count = tonumber(values[3] or 0) - tonumber(values[2] or 0) - tonumber(values[4] or 0)
-    if count > 0 and (tonumber(values[1]) > cutoff or values[5]) then
+    local touched = tonumber(values[1] or 0)
+    if count > 0 and (touched > cutoff or values[5]) and touched < till then
         sessions, events = sessions + 1, events + count
-        if not oldest or tonumber(values[1]) < tonumber(oldest) then oldest = values[1] end
+        if not oldest or touched < tonumber(oldest) then oldest = values[1] end
         for _ in string.gmatch(values[6] or '', '%d+') do dead = dead + 1 end
-        if values[5] and key ~= ARGV[2] then visit_queue(key, values[5], values[1]) end
     end
 end
-return {sessions, events, open_events, leased, dead, oldest or '', oldest_queued or ''}
+return {sessions, events, dead, oldest or ''}
 """
 
-_COUNT_WITHOUT_SESSION_SCRIPT: Final = """
-local open_events, leased, oldest_queued = 0, 0, ''
-for number = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
-    local status = string.sub(redis.call('HGET', KEYS[1], 'delivery:' .. number) or '', 1, 1)
-    if status == 'q' or status == 'l' then
-        open_events = open_events + 1
-        if status == 'l' then leased = leased + 1 end
-        if oldest_queued == '' then
-            local event = redis.call('HGET', KEYS[1], 'event:' .. number) or ''
-            local dedup_key = string.match(event, '^(.*)\\n[^\\n]*\\n[^\\n]*$') or ''
-            local mark = redis.call('HGET', KEYS[1], 'key:' .. dedup_key) or ''
-            oldest_queued = string.match(mark, '^%S+ %d+ ([%d.]+)') or ''
-        end
-    end
-end
-return {open_events, leased, oldest_queued}
-"""
+
+@frozen
+class _Counts:
+    """Sessions, their events, those of them that are dead, and when the first session was touched."""
+
+    sessions: int
+    events: int
+    dead: int
+    oldest: float | None
 
 
 @frozen
@@ -232,34 +209,68 @@ class RedisSearch:
         return [record for *_, record in found]
 
     async def statistics(self, client: Redis) -> InboxStatistics:
-        """Count what is stored, by visiting every session on the server."""
+        """Count what is stored: by the counts of whole hours, and by visiting the sessions that are nearly too old."""
         layout, now = self._layout, await self._time(client)
-        cutoff, key = now - layout.retention.max_age, layout.hash_of(NO_SESSION)
-        totals, oldest, oldest_queued = [0] * 5, list[float](), list[float]()
-        async for members in self.walk(client, _EVERYTHING, None, _BATCH):
-            keys = [self._hash_of(member) for member, _ in members]
-            response = client.eval(_COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", key)
-            *counts, touched, queued_at = await cast("Awaitable[list[int | bytes]]", response)
-            totals = [total + int(count) for total, count in zip(totals, counts, strict=True)]
-            oldest += [float(touched)] if touched else []
-            oldest_queued += [float(queued_at)] if queued_at else []
-        first, after = await cast("Awaitable[list[bytes | None]]", client.hmget(key, ["first", "after"]))
-        for start in range(int(first or 0), int(after or 0), _BATCH):
-            end = min(start + _BATCH, int(after or 0))
-            response = client.eval(_COUNT_WITHOUT_SESSION_SCRIPT, 1, key, str(start), str(end))
-            open_events, leased, queued_at = await cast("Awaitable[list[int | bytes]]", response)
-            totals[2], totals[3] = totals[2] + int(open_events), totals[3] + int(leased)
-            oldest_queued += [float(queued_at)] if queued_at else []
+        cutoff = now - layout.retention.max_age
+        end = (hour_of(cutoff) + 1) * SECONDS_PER_HOUR
+        counts = await self._read_counts(client, hour_of(cutoff))
+        old = await self._count(client, self.walk(client, SessionSearch(until=end), None, _BATCH), cutoff, end)
+        dead = await self._small(client, layout.dead, None)
+        dead_members = self._parts([(member, 0.0) for member in dead or ()])
+        eldest = old.oldest
+        if eldest is None:
+            response = await client.zrange(layout.touched, 0, _BATCH - 1, withscores=True)  # pyright: ignore[reportUnknownMemberType]  as it has it
+            eldest = (await self._count(client, self._parts(cast("list[_Member]", response)), cutoff)).oldest
+        queued_at = await self._find_oldest_queued(client)
+        open_events, leased = counts.get("open", 0), counts.get("leased", 0)
         return InboxStatistics(
-            sessions=totals[0],
-            events=totals[1],
-            queued=max(0, totals[2] - totals[3]),
-            leased=totals[3],
-            dead=totals[4],
-            oldest_queued_age=max(0.0, now - min(oldest_queued)) if oldest_queued else None,
-            oldest_session_age=max(0.0, now - min(oldest)) if oldest else None,
+            sessions=old.sessions + counts.get("sessions", 0),
+            events=old.events + counts.get("events", 0),
+            queued=0 if queued_at is None else max(0, open_events - leased),
+            leased=0 if queued_at is None else leased,
+            dead=(await self._count(client, dead_members, cutoff)).dead,
+            oldest_queued_age=None if queued_at is None else max(0.0, now - queued_at),
+            oldest_session_age=None if eldest is None else max(0.0, now - eldest),
             bytes=await self._used_memory(client),
         )
+
+    async def _read_counts(self, client: Redis, last_old_hour: int) -> Counter[str]:
+        """Return the counts, those of hours after one as sums; delete those of hours before it."""
+        key, sums, outdated = self._layout.counts, Counter[str](), list[bytes]()
+        for name, count in (await cast("Awaitable[dict[bytes, bytes]]", client.hgetall(key))).items():
+            kind, _, hour = name.decode().partition(":")
+            if not hour or int(hour) > last_old_hour:
+                sums[kind] += int(count)
+            elif int(hour) < last_old_hour:
+                outdated.append(name)
+        if outdated:
+            await cast("Awaitable[int]", client.hdel(key, *outdated))  # type: ignore[arg-type]
+        return sums
+
+    async def _count(
+        self, client: Redis, parts: AsyncGenerator[list[_Member]], cutoff: float, until: float = 1e300
+    ) -> _Counts:
+        """Return the counts of sessions that are visited."""
+        totals, oldest = [0] * 3, list[float]()
+        async for members in parts:
+            keys = [self._hash_of(member) for member, _ in members]
+            response = client.eval(_COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", f"{until:.6f}")
+            *counts, touched = await cast("Awaitable[list[int | bytes]]", response)
+            totals = [total + int(count) for total, count in zip(totals, counts, strict=True)]
+            oldest += [float(touched)] if touched else []
+        return _Counts(totals[0], totals[1], totals[2], min(oldest, default=None))
+
+    async def _parts(self, members: list[_Member]) -> AsyncGenerator[list[_Member]]:
+        for start in range(0, len(members), _BATCH):
+            yield members[start : start + _BATCH]
+
+    async def _find_oldest_queued(self, client: Redis) -> float | None:
+        """Return when the oldest event was recorded that is queued or leased."""
+        queue = cast("list[_Member]", await client.zrange(self._layout.open, 0, 0, withscores=True))  # pyright: ignore[reportUnknownMemberType]  as it has it
+        if not queue:
+            return None
+        requeued = cast("list[_Member]", await client.zrange(self._layout.requeued, 0, 0, withscores=True))  # pyright: ignore[reportUnknownMemberType]  as it has it
+        return min(time for _, time in queue + requeued)
 
     async def _time(self, client: Redis) -> float:
         return self._layout.time(*await client.time())  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
@@ -301,9 +312,9 @@ class RedisSearch:
             return await self._small(client, layout.open)
         return None
 
-    async def _small(self, client: Redis, index: str) -> set[bytes] | None:
+    async def _small(self, client: Redis, index: str, limit: int | None = _SMALL) -> set[bytes] | None:
         """Return the sessions of the queue or of the dead events, if these are few."""
-        if await client.zcard(index) > _SMALL:
+        if limit is not None and await client.zcard(index) > limit:
             return None
         members = cast("list[bytes]", await client.zrange(index, 0, -1))  # pyright: ignore[reportUnknownMemberType]  as it has it
         if index == self._layout.dead:
@@ -420,7 +431,7 @@ class RedisSearch:
 
 
 def _prefixes(search: SessionSearch) -> list[bytes]:
-    values = {"vendor_data": search.vendor_data, "end_user_id": search.end_user_id}
+    values = {"vendor_data": search.vendor_data, "end_user_id": search.end_user_id, "status": search.status}
     return [search_prefix(name, value) for name, value in values.items() if value is not None]
 
 

@@ -12,6 +12,7 @@ this very call, and counts as new.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakValueDictionary
 
@@ -21,15 +22,17 @@ from veriff_async._protocol.session_state import apply_event, dump_state, load_s
 from veriff_async._protocol.webhook import dump_event
 from veriff_async._storage.redis import ResponseError, transaction
 from veriff_async.inbox._redis_layout import (
-    SEARCH_KEY_SIZE,
     STREAM_LENGTH,
     DeliveryEntry,
     EventMark,
+    hour_of,
     load_entry,
     member_of,
     new_token,
     search_entries,
+    search_prefix,
     split_entry,
+    split_search,
 )
 from veriff_async.models.state import IgnoredReason, RecordResult
 
@@ -67,6 +70,18 @@ return {redis.call('TIME'), string.format('%.6f', latest), redis.call('GET', KEY
 """
 
 
+# The end of every transaction that writes a session. The expiry of the keys is a safety net for prefixes that no
+# process uses any more. In a store with a single session, no other one can lack its search keys.
+_TOUCH_SCRIPT: Final = """
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+for index = 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], ARGV[index], ARGV[index + 1]) end
+local count = redis.call('ZCARD', KEYS[1])
+if count == 1 then redis.call('SET', KEYS[3], 1) end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+return {count, redis.call('ZCOUNT', KEYS[1], '-inf', ARGV[4])}
+"""
+
+
 @define
 class RecordCall:
     """One call of `record`, whose transaction may be applied although its response is lost.
@@ -79,6 +94,8 @@ class RecordCall:
     token: str = field(factory=new_token, repr=False)
     sent: RecordResult | None = None
 
+
+_STATUS_LETTER: Final = search_prefix("status", "")[:1]
 
 _FIELDS: Final = ("touched", "state", "first", "after", "gone", "open", "dead", "search", "submission")
 
@@ -117,6 +134,10 @@ class _SessionHash:
         """Return a field that is a number, by default zero."""
         return int(self.values[name] or 0)
 
+    def count_events(self) -> int:
+        """Return how many events are stored."""
+        return self.number("after") - self.number("first") - self.number("gone")
+
     def numbers(self, name: str) -> list[bytes]:
         """Return a field that is a list of numbers."""
         return (self.values[name] or b"").split()
@@ -132,6 +153,8 @@ class _Changes:
         is_open: Whether events of the session wait for handlers after it.
         ready: Members of the queue that can be leased now.
         added: Members of the index of search keys.
+        left: Members of that index, which are deleted.
+        requeued: Members of the index of events that were recorded before they were queued, with the times.
         dead: Members of the index of dead events, which are deleted.
     """
 
@@ -140,6 +163,8 @@ class _Changes:
     is_open: bool = False
     ready: list[str] = field(factory=list[str])
     added: list[bytes] = field(factory=list[bytes])
+    left: list[bytes] = field(factory=list[bytes])
+    requeued: dict[str, float] = field(factory=dict[str, float])
     dead: list[bytes] = field(factory=list[bytes])
 
 
@@ -193,7 +218,7 @@ class RedisSessions:
                 self._write(pipe, stored, changes)
                 call.sent = None if result.is_duplicate else result
                 try:
-                    *_, count, old = await pipe.execute()
+                    *_, (count, old) = await pipe.execute()
                 except ResponseError:  # the server refused it: nothing was stored
                     call.sent = None
                     raise
@@ -298,23 +323,30 @@ class RedisSessions:
                 changes.fields[name] = evolve(mark, token=token, ignored=result.ignored).dump()
         if deliver and delivery is None and number >= 0:
             _queue(number, stored, changes)
-        if stored.session_id is not None:
-            await self._index(pipe, stored, result.event, changes)
+            if mark is not None:
+                member = f"{number}:{member_of(stored.session_id)}"
+                changes.requeued[member] = stored.now if mark.recorded_at is None else mark.recorded_at
+        await self._index(pipe, stored, result, changes)
         return changes
 
-    async def _index(self, pipe: Pipeline, stored: _SessionHash, event: WebhookEvent, changes: _Changes) -> None:
-        """Add the search keys of an event, and those of all events if an earlier version stored the session."""
-        known, text = set[bytes](), stored.values["search"]
-        entries = search_entries(event)
-        if text is not None:
-            known = {text[start : start + SEARCH_KEY_SIZE] for start in range(0, len(text), SEARCH_KEY_SIZE)}
-        elif numbers := range(stored.number("first"), stored.number("after")):
-            bodies = cast("list[bytes | None]", await pipe.hmget(stored.key, [f"event:{number}" for number in numbers]))
-            entries = entries.union(*(search_entries(load_entry(body)) for body in bodies if body))
-        if text is None or not entries <= known:
-            changes.fields["search"] = b"".join(sorted(known | entries))
+    async def _index(self, pipe: Pipeline, stored: _SessionHash, result: RecordResult, changes: _Changes) -> None:
+        """Add the search keys of an event and of the status, and of all events if an earlier version stored them."""
+        text, entries = stored.values["search"], set[bytes]()
+        known = set[bytes]() if text is None else split_search(text)
+        wanted = {entry for entry in known if not entry.startswith(_STATUS_LETTER)}
+        if stored.session_id is not None:
+            wanted |= search_entries(result.event)
+            if result.state is not None:
+                wanted.add(search_prefix("status", result.state.status))
+            if text is None and (numbers := range(stored.number("first"), stored.number("after"))):
+                names = [f"event:{number}" for number in numbers]
+                bodies = cast("list[bytes | None]", await pipe.hmget(stored.key, names))
+                wanted |= entries.union(*(search_entries(load_entry(body)) for body in bodies if body))
+        if text is None or wanted != known:
+            changes.fields["search"] = b"".join(sorted(wanted))
             member = member_of(stored.session_id).encode("utf-8", "surrogatepass")
-            changes.added += [entry + member for entry in entries - known]
+            changes.added += [entry + member for entry in wanted - known]
+            changes.left += [entry + member for entry in known - wanted]
 
     async def _find_event(
         self, pipe: Pipeline, stored: _SessionHash, entry: bytes, mark: EventMark
@@ -335,7 +367,7 @@ class RedisSessions:
         first, after, gone = stored.number("first"), stored.number("after"), stored.number("gone")
         changes.fields["first"] = first
         waiting = stored.number("open") if stored.session_id is None else len(stored.numbers("open"))
-        events = after - first - gone
+        events = stored.count_events()
         surplus = min(events + 1 - self._layout.retention.max_events_per_session, events - waiting)
         if surplus <= 0:
             return
@@ -375,31 +407,53 @@ class RedisSessions:
             pipe.hdel(key, *changes.removed)
         if changes.dead:
             pipe.zrem(layout.dead, *changes.dead)
+        if changes.left:
+            pipe.zrem(layout.search, *changes.left)
         if changes.added:
             pipe.zadd(layout.search, dict.fromkeys(changes.added, 0))
+        if changes.requeued:
+            pipe.zadd(layout.requeued, changes.requeued)
         for waiting in changes.ready:
             pipe.zadd(layout.open, {waiting: stored.position})
             pipe.zadd(layout.ready, {waiting: stored.position})
         pipe.hset(key, mapping={**changes.fields, "touched": stored.now})
-        # The expiry of the keys is a safety net for prefixes that no process uses any more. What waits for handlers
-        # has none.
         if changes.ready:
-            pipe.persist(key)
+            pipe.persist(key)  # what waits for handlers does not expire
         elif not changes.is_open:
             pipe.pexpire(key, layout.expiry)
-        pipe.zadd(layout.touched, {member: stored.position})
-        pipe.pexpire(layout.touched, layout.expiry)
-        if changes.added or stored.values["search"]:
-            pipe.pexpire(layout.search, layout.expiry)
-        if stored.values["dead"]:
-            pipe.pexpire(layout.dead, layout.expiry)
-        pipe.zcard(layout.touched)
-        pipe.zcount(layout.touched, "-inf", stored.now - layout.retention.max_age)
+        keys = (
+            layout.touched,
+            layout.counts,
+            layout.indexed,
+            layout.search,
+            *([layout.dead] if stored.values["dead"] else []),
+        )
+        cutoff = stored.now - layout.retention.max_age
+        arguments = (member, f"{stored.position:.6f}", str(layout.expiry), f"{cutoff:.6f}", *_count(stored, changes))
+        pipe.eval(_TOUCH_SCRIPT, len(keys), *keys, *arguments)
+
+
+def _count(stored: _SessionHash, changes: _Changes) -> list[str]:
+    """Return by how much which counts change."""
+    deltas: Counter[str] = Counter(open=sum(str(name).startswith("delivery:") for name in changes.fields))
+    if changes.fields.get("search", stored.values["search"]) is None:
+        return []  # nothing but a submission is stored
+    if stored.values["search"] is not None and stored.values["touched"] is not None:
+        hour, events = hour_of(float(stored.values["touched"])), stored.count_events()
+        deltas[f"events:{hour}"] -= events
+        deltas[f"sessions:{hour}"] -= events > 0
+    hour, bounds = hour_of(stored.now), {"first": 0, "after": 0, "gone": 0}
+    for name in bounds:
+        bounds[name] = int(cast("int", changes.fields.get(name, stored.number(name))))
+    events = bounds["after"] - bounds["first"] - bounds["gone"]
+    deltas[f"events:{hour}"] += events
+    deltas[f"sessions:{hour}"] += events > 0
+    return [text for name, delta in deltas.items() if delta for text in (name, str(delta))]
 
 
 def remove_from_indexes(pipe: Pipeline, layout: RedisLayout, member: bytes, search: bytes, dead: bytes) -> None:
     """Remove a session from the indexes of search keys and of dead events, in a transaction."""
-    found_by = [search[start : start + SEARCH_KEY_SIZE] + member for start in range(0, len(search), SEARCH_KEY_SIZE)]
+    found_by = [entry + member for entry in split_search(search)]
     if found_by:
         pipe.zrem(layout.search, *found_by)
     if numbers := dead.split():

@@ -1,13 +1,15 @@
-"""The search keys of sessions that an earlier version of `RedisInbox` has stored.
+"""The search keys and counts of sessions that an earlier version of `RedisInbox` has stored.
 
-A record of such a session adds them. All others are read once, before the first search for a person.
+A record of such a session adds them. All others are read once, before the first search for a person or a status, or the
+first count.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from veriff_async.inbox._redis_layout import load_entry, search_entries
+from veriff_async._protocol.session_state import load_state
+from veriff_async.inbox._redis_layout import load_entry, search_entries, search_prefix, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -24,7 +26,7 @@ _DEPLOYMENT: Final = 3600.0
 _READ_SCRIPT: Final = """
 local found = {}
 for index, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'search', 'first', 'after')
+    local values = redis.call('HMGET', key, 'search', 'first', 'after', 'state')
     local first, after = tonumber(values[2] or 0), tonumber(values[3] or 0)
     if not values[1] and after > first then
         local entries = {}
@@ -32,7 +34,7 @@ for index, key in ipairs(KEYS) do
             local entry = redis.call('HGET', key, 'event:' .. number)
             if entry then entries[#entries + 1] = entry end
         end
-        found[#found + 1] = {index - 1, entries}
+        found[#found + 1] = {index - 1, values[4], entries}
     end
 end
 return found
@@ -40,17 +42,20 @@ return found
 
 # A record in between has stored the keys of all events of its session.
 _WRITE_SCRIPT: Final = """
-for index = 2, #KEYS do
-    local at = index * 2 - 3
+for index = 3, #KEYS do
+    local key, at = KEYS[index], index * 2 - 5
     local member, search = ARGV[at], ARGV[at + 1]
-    local exists = redis.call('HEXISTS', KEYS[index], 'after') == 1
-    if exists and redis.call('HSETNX', KEYS[index], 'search', search) == 1 then
+    local values = redis.call('HMGET', key, 'touched', 'first', 'after')
+    if values[3] and redis.call('HSETNX', key, 'search', search) == 1 then
         for start = 1, #search, 17 do
             redis.call('ZADD', KEYS[1], 0, string.sub(search, start, start + 16) .. member)
         end
+        local hour = string.format('%.0f', math.floor(tonumber(values[1]) / 3600))
+        redis.call('HINCRBY', KEYS[2], 'events:' .. hour, tonumber(values[3]) - tonumber(values[2]))
+        redis.call('HINCRBY', KEYS[2], 'sessions:' .. hour, 1)
     end
 end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[#ARGV]) then redis.call('PEXPIRE', KEYS[1], ARGV[#ARGV]) end
+for index = 1, 2 do redis.call('PEXPIRE', KEYS[index], ARGV[#ARGV]) end
 """
 
 
@@ -62,7 +67,7 @@ class RedisUpgrade:
         self._layout = layout
 
     async def is_done(self, client: Redis) -> bool:
-        """Return whether all sessions can be found; an answer that they can is kept for as long as searches come."""
+        """Return whether all sessions have search keys; that they have is remembered for as long as searches come."""
         expiry = self._layout.expiry
         return await cast("Awaitable[bytes | None]", client.getex(self._layout.indexed, px=expiry)) is not None
 
@@ -71,11 +76,15 @@ class RedisUpgrade:
         layout = self._layout
         hashes = [layout.hash_of(member.decode("utf-8", "surrogatepass")) for member in members]
         response = client.eval(_READ_SCRIPT, len(hashes), *hashes)
-        keys, arguments, found = [layout.search], list[bytes](), list[bytes]()
-        for index, entries in await cast("Awaitable[list[tuple[int, list[bytes]]]]", response):
+        keys, arguments, found = [layout.search, layout.counts], list[bytes](), list[bytes]()
+        for index, state, entries in await cast("Awaitable[list[tuple[int, bytes | None, list[bytes]]]]", response):
             keys.append(hashes[index])
             found.append(members[index])
-            known = frozenset[bytes]().union(*(search_entries(load_entry(entry)) for entry in entries))
+            known = set[bytes]()
+            if session_of(members[index]) is not None:
+                known = known.union(*(search_entries(load_entry(entry)) for entry in entries))
+            if state:
+                known.add(search_prefix("status", load_state(state).status))
             arguments += [members[index], b"".join(sorted(known))]
         if found:
             written = client.eval(_WRITE_SCRIPT, len(keys), *keys, *arguments, str(layout.expiry))
@@ -83,7 +92,7 @@ class RedisUpgrade:
         return found
 
     async def finish(self, client: Redis, latest: float | None) -> None:
-        """Remember that all sessions can be found, unless an earlier version has stored one lately."""
+        """Remember that all sessions have search keys, unless an earlier version has stored one lately."""
         now = self._layout.time(*await client.time())  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
         if latest is None or latest < now - _DEPLOYMENT:
             await client.set(self._layout.indexed, 1, px=self._layout.expiry)

@@ -255,13 +255,13 @@ class RedisInbox:
     async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
         """Find sessions; see `SearchableInbox.find_sessions`.
 
-        The first search for a person reads the sessions that an earlier version of this library has stored, which takes
-        minutes for a million of them. Update all processes before: what an older one records later is found only after
-        the next event of its session.
+        The first search for a person or a status reads the sessions that an earlier version of this library has stored,
+        which takes minutes for a million of them. Update all processes before: what an older one records later is found
+        only after the next event of its session.
         """
         check_search(search, limit, page)
         position = load_page(page)
-        if search.vendor_data is not None or search.end_user_id is not None:
+        if not (search.vendor_data is search.end_user_id is search.status is None):
             await self._index_old_sessions()
         client = self._server.get_client()
         finding = self._search.find_sessions(client, search, limit, position)
@@ -270,9 +270,10 @@ class RedisInbox:
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`.
 
-        It visits every session, on the server, in steps of milliseconds; a million sessions take some seconds.
-        ``bytes`` is the memory that the whole server uses.
+        ``bytes`` is the memory that the whole server uses. The first call reads the sessions that an earlier version of
+        this library has stored, as the first search does.
         """
+        await self._index_old_sessions()
         client = self._server.get_client()
         return await self._server.execute(client, self._search.statistics(client), _VISIT_SECONDS)
 
