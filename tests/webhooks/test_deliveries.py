@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -18,17 +20,19 @@ from veriff_async import (
     DeliveryPolicy,
     InboxError,
     InvalidArgumentError,
+    LeaseLostError,
     SessionEvent,
 )
 from veriff_async._protocol.webhook import dump_event
-from veriff_async.inbox import MemoryInbox
+from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryStatus
 from veriff_async.models.events import WebhookEvent
 from veriff_async.testing import decision_event, session_event
 from veriff_async.webhooks import UnrecoverableError, WebhookReceiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -528,6 +532,194 @@ def test_wrong_registration_is_refused(inbox: MemoryInbox, register: Callable[[A
     """A mistake is reported where the handler is registered."""
     with pytest.raises(ConfigurationError, match=words):
         register(WebhookReceiver(CREDENTIALS, inbox))
+
+
+class TransactionInbox(FlakyInbox):
+    """An inbox with transactions, whose commit may fail with or without an effect."""
+
+    def __init__(self) -> None:
+        """Start without effects."""
+        super().__init__()
+        self.effects: list[str] = []
+        self.problem: str | None = None
+        self.hangs_after_commit = False
+        self.on_commit: Callable[[], object] = list
+
+    @asynccontextmanager
+    async def handle_in_transaction(self, delivery: AnyDelivery, outcome: DeliveryOutcome) -> AsyncGenerator[list[str]]:
+        """Yield a list whose items are kept if the block succeeds."""
+        connection: list[str] = []
+        yield connection
+        problem, self.problem = self.problem, None
+        if problem == "lost":
+            raise LeaseLostError(problem)
+        if problem != "not committed":
+            self.effects += connection
+            await super().settle(delivery, outcome)
+        self.on_commit()
+        if self.hangs_after_commit:
+            self.hangs_after_commit = False
+            await asyncio.Event().wait()
+        if problem is not None:
+            raise InboxError(problem)
+
+
+async def test_effect_and_end_of_a_handler_commit_together() -> None:
+    """A handler of a transaction gets the connection; when it fails, nothing of it is kept, and it is called again."""
+    inbox, attempts = TransactionInbox(), list[int]()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, delivery=SOON)
+
+    @receiver.on(SessionEvent, transaction=True)
+    async def add(delivery: Delivery[SessionEvent], connection: list[str]) -> None:
+        attempts.append(delivery.attempt)
+        connection.append("effect")
+        if delivery.attempt == 1:
+            raise ValueError
+
+    async with receiver:
+        await take(receiver)
+        await until(lambda: receiver.statistics().events_handled)
+
+    assert ([1, 2], ["effect"]) == (attempts, inbox.effects)
+    assert [DeliveryStatus.HANDLED] == [record.status for record in await inbox.get_deliveries()]
+
+
+@pytest.mark.parametrize("problem", ["committed", "not committed"])
+@pytest.mark.parametrize("is_last", [True, False])
+async def test_lost_response_to_a_commit_repeats_no_effect(problem: str, *, is_last: bool) -> None:
+    """Whether the transaction was committed or not, its effect happens once, and the other handlers are called too."""
+    inbox, calls = TransactionInbox(), list[str]()
+    inbox.problem = problem
+    receiver = WebhookReceiver(CREDENTIALS, inbox, delivery=SOON)
+
+    async def add(_delivery: AnyDelivery, connection: list[str]) -> None:
+        connection.append("effect")
+
+    async def call(_delivery: AnyDelivery) -> None:
+        calls.append("call")
+
+    if is_last:
+        receiver.on(name="call")(call)
+    receiver.on(name="add", transaction=True)(add)
+    if not is_last:
+        receiver.on(name="call")(call)
+    async with receiver:
+        await take(receiver)
+        while [DeliveryStatus.HANDLED] != [record.status for record in await inbox.get_deliveries()]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    assert (["effect"], ["call"]) == (inbox.effects, calls)
+
+
+@pytest.mark.parametrize("ends_by", ["timeout", "shutdown"])
+async def test_handler_that_is_ended_during_its_commit_repeats_no_effect(ends_by: str) -> None:
+    """The names that its transaction has stored stay, so the next attempt calls only the other handler."""
+    inbox, calls, began = TransactionInbox(), list[str](), asyncio.Event()
+    inbox.hangs_after_commit, inbox.on_commit = True, began.set
+
+    async def add(_delivery: AnyDelivery, connection: list[str]) -> None:
+        connection.append("effect")
+
+    def register(policy: DeliveryPolicy) -> WebhookReceiver:
+        receiver = WebhookReceiver(CREDENTIALS, inbox, delivery=policy, close_timeout=0.001)
+        receiver.on(name="add", transaction=True)(add)
+        receiver.on(name="call")(lambda _delivery: calls.append("call"))
+        return receiver
+
+    policy = DeliveryPolicy(initial_backoff=0, handler_timeout=0.01 if ends_by == "timeout" else None)
+    async with register(policy) as receiver:
+        await take(receiver)
+        await began.wait()
+        await until(lambda: ends_by == "shutdown" or not receiver.statistics().active_events)
+    async with register(SOON) as receiver:
+        while [DeliveryStatus.HANDLED] != [record.status for record in await inbox.get_deliveries()]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    assert (["effect"], ["call"]) == (inbox.effects, calls)
+
+
+async def test_lease_that_a_transaction_has_lost_settles_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The attempt ends without an outcome, since another process handles the event."""
+    inbox = TransactionInbox()
+    inbox.problem = "lost"
+    receiver = WebhookReceiver(CREDENTIALS, inbox, delivery=MANUAL)
+
+    @receiver.on(transaction=True)
+    async def add(_delivery: AnyDelivery, connection: list[str]) -> None:
+        connection.append("effect")
+
+    async with receiver:
+        await take(receiver)
+        assert 1 == await receiver.handle_pending()
+
+    assert [] == inbox.effects
+    assert [DeliveryStatus.LEASED] == [record.status for record in await inbox.get_deliveries()]
+    assert (0, 0) == (receiver.statistics().events_handled, receiver.statistics().attempts_failed)
+    assert "The lease of an event ended" in caplog.text
+
+
+def test_transactions_need_such_an_inbox(inbox: MemoryInbox) -> None:
+    """Other inboxes and plain functions are refused when the handler is registered."""
+
+    async def add(_delivery: AnyDelivery, _connection: object) -> None:
+        """Do nothing."""
+
+    with pytest.raises(ConfigurationError, match="PostgresInbox"):
+        WebhookReceiver(CREDENTIALS, inbox).on(transaction=True)(add)
+    receiver = WebhookReceiver(CREDENTIALS, TransactionInbox())
+    for function in (lambda _delivery, _connection: None, lambda _delivery: None):
+        with pytest.raises(ConfigurationError, match="coroutine function of two arguments"):
+            receiver.on(transaction=True)(function)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="one argument"):
+        receiver.on()(add)  # type: ignore[arg-type]
+
+
+async def test_event_is_durable_before_it_is_handled(tmp_path: Path) -> None:
+    """A handler finds its event in the file, with a connection of its own; the response is 200 either way."""
+    path, found = tmp_path / "inbox.db", list[int]()
+
+    def count(delivery: AnyDelivery) -> None:
+        with closing(sqlite3.connect(path)) as database:
+            rows = database.execute(
+                "SELECT body FROM event WHERE session = ?", (str(delivery.event.session_id).encode(),)
+            )
+            found.append(len(rows.fetchall()))
+
+    async with SqliteInbox(path) as inbox, WebhookReceiver(CREDENTIALS, inbox, on_event=count) as receiver:
+        for number in range(5):
+            await take(receiver, f"{number}")
+        await until(lambda: receiver.statistics().events_handled == 5)
+
+    assert [1] * 5 == found
+
+
+async def test_other_process_handles_what_this_one_leaves(tmp_path: Path) -> None:
+    """Processes with the same file share the work: events of a receiver that is closed are handled by another one."""
+    began, others = asyncio.Event(), list[AnyDelivery]()
+
+    async def hang(_delivery: AnyDelivery) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    path = tmp_path / "inbox.db"
+    async with SqliteInbox(path) as mine, SqliteInbox(path) as theirs:
+        async with WebhookReceiver(CREDENTIALS, mine, on_event=hang, max_running=1, close_timeout=0.001) as receiver:
+            for number in range(3):
+                await take(receiver, f"{number}")
+            await began.wait()
+        async with WebhookReceiver(CREDENTIALS, theirs, on_event=others.append) as other:
+            await until(lambda: other.statistics().events_handled == 3)
+
+    assert [1] * 3 == [delivery.attempt for delivery in others]
+    assert {"0", "1", "2"} == {delivery.event.session_id for delivery in others}
+
+
+async def test_closed_receiver_handles_nothing(inbox: MemoryInbox) -> None:
+    """`handle_pending` of a closed receiver is a mistake that it reports."""
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=lambda _: None) as receiver:
+        pass
+    with pytest.raises(InboxError, match="closed"):
+        await receiver.handle_pending()
 
 
 class PlainInbox:

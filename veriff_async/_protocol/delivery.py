@@ -27,13 +27,13 @@ class HandlerFailure:
         handler: The name of the handler.
         error: The class of the error and where it was raised, without personal data.
         is_unrecoverable: Whether the handler asked not to be called again.
-        is_of_inbox: Whether the inbox has failed, so that a transaction may have been committed.
+        may_have_committed: Whether the transaction of the handler may have been committed all the same.
     """
 
     handler: str
     error: str
     is_unrecoverable: bool = False
-    is_of_inbox: bool = False
+    may_have_committed: bool = False
 
     @property
     def error_class(self) -> str:

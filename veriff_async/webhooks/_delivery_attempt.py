@@ -12,7 +12,7 @@ import random
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Final, cast
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._logging import log_fields
@@ -81,6 +81,8 @@ class DeliveryAttempt:
         self._context = context
         self._finished = set(delivery.handled_by)
         self._outcome: DeliveryOutcome | None = None
+        # Whether a transaction runs that stores the name of its handler and keeps the lease.
+        self._is_storing = False
         self.is_lost: bool = False
 
     @property
@@ -97,7 +99,7 @@ class DeliveryAttempt:
     async def run(self) -> None:
         """Call the handlers, and store the outcome. When it is cancelled, it gives the attempt back to the inbox."""
         try:
-            self._outcome = await self._call_handlers()
+            self._outcome = await self._handle()
             if self._outcome is not None:
                 await self._settle(self._outcome)
         except asyncio.CancelledError:
@@ -105,14 +107,19 @@ class DeliveryAttempt:
                 await self._settle_cancelled()
             raise
 
-    async def _call_handlers(self) -> DeliveryOutcome | None:
-        """Return the outcome, or ``None`` if the lease was lost, or a transaction has stored the outcome."""
+    async def _handle(self) -> DeliveryOutcome | None:
+        """Return the outcome; see `_call_handlers`."""
         delivery, context = self.delivery, self._context
         if is_abandoned(delivery.attempt, context.policy):
             failure = HandlerFailure("veriff-async", "the process ended during the last attempt")
             return self._choose_outcome([failure])
         if (telemetry := if_live(context.telemetry)) is not None:
             telemetry.on_attempt(delivery)
+        return await self._call_handlers()
+
+    async def _call_handlers(self) -> DeliveryOutcome | None:
+        """Return the outcome, or ``None`` if the lease was lost, or a transaction stores it."""
+        delivery, context = self.delivery, self._context
         failures: list[HandlerFailure] = []
         handlers = context.handlers.select(delivery.event, delivery.handled_by)
         for left, handler in zip(reversed(range(len(handlers))), handlers, strict=True):
@@ -125,8 +132,12 @@ class DeliveryAttempt:
                 return None
             if failed is not None:
                 failures.append(failed)
-                if handler.is_transactional and failed.is_of_inbox:
-                    break  # the transaction may have been committed: the next attempt shows it
+                if failed.may_have_committed:
+                    # Only the next attempt shows it.
+                    if not is_complete:
+                        await self._end_lease(self._choose_outcome(failures))
+                        return None
+                    break  # settled as failed, which stores nothing if the transaction was committed
                 continue
             self._finished.add(handler.name)
             if handler.is_transactional:
@@ -140,14 +151,17 @@ class DeliveryAttempt:
     async def _call(self, handler: Handler, progress: DeliveryOutcome) -> HandlerFailure | None:
         """Call a handler, and return its failure."""
         telemetry, seconds = if_live(self._context.telemetry), self._context.policy.handler_timeout
+        self._is_storing = False
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 with nullcontext() if telemetry is None else telemetry.handle(self.delivery, handler.name):
                     if handler.is_transactional:
                         inbox = cast("TransactionalInbox", self._context.inbox)  # checked at the registration
+                        self._is_storing = progress.status is DeliveryStatus.LEASED
                         async with inbox.handle_in_transaction(self.delivery, progress) as connection:
                             await call_handler(handler, self.delivery, connection)
+                        self._is_storing = False
                     else:
                         await call_handler(handler, self.delivery)
         except (SystemExit, KeyboardInterrupt):  # on the loop, a signal handler may raise them in any coroutine
@@ -171,6 +185,13 @@ class DeliveryAttempt:
         if not is_held:
             self._lose_lease()
         return is_held
+
+    async def _end_lease(self, outcome: DeliveryOutcome) -> None:
+        """Let the lease end instead of settling, which would replace the names that a transaction may have stored."""
+        self._count(evolve(outcome, status=DeliveryStatus.QUEUED))
+        # If it fails, the lease ends later.
+        with suppress(Exception):
+            await self._context.queue.extend([self.delivery], seconds=max(outcome.delay, _FIRST_PAUSE))
 
     def _choose_outcome(self, failures: list[HandlerFailure]) -> DeliveryOutcome:
         random_value = random.random()  # noqa: S311  no secret
@@ -204,7 +225,9 @@ class DeliveryAttempt:
         # If it fails, the lease ends by itself.
         with suppress(Exception):
             async with asyncio.timeout(_CANCEL_SECONDS):
-                if await self._context.queue.settle(self.delivery, outcome):
+                if self._is_storing:
+                    await self._context.queue.extend([self.delivery], seconds=_FIRST_PAUSE)
+                elif await self._context.queue.settle(self.delivery, outcome):
                     self._count(outcome)
 
     def _count(self, outcome: DeliveryOutcome) -> None:

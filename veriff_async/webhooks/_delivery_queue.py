@@ -45,13 +45,15 @@ class DeliveryQueue:
         """
         return await self._call(self._inbox.lease(limit, seconds=self._lease))
 
-    async def extend(self, deliveries: Collection[Delivery[WebhookEvent]]) -> frozenset[str]:
-        """Extend leases, and return those that are still held.
+    async def extend(
+        self, deliveries: Collection[Delivery[WebhookEvent]], seconds: float | None = None
+    ) -> frozenset[str]:
+        """Let leases end after a whole lease from now, or some seconds, and return those that are still held.
 
         Raises:
             Exception: The inbox failed; this was logged.
         """
-        return await self._call(self._inbox.extend_leases(deliveries, seconds=self._lease))
+        return await self._call(self._inbox.extend_leases(deliveries, seconds=seconds or self._lease))
 
     async def settle(self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome) -> bool:
         """Store the outcome of an attempt, and return whether its lease was still held.

@@ -239,7 +239,8 @@ def describe_failure(handler: Handler, error: BaseException, timeout: float | No
         timeout: The seconds after which the call was ended, if it was too slow.
     """
     if timeout is not None:
-        return HandlerFailure(handler.name, f"TimeoutError after {timeout:g} s")
+        text = f"TimeoutError after {timeout:g} s"
+        return HandlerFailure(handler.name, text, may_have_committed=handler.is_transactional)
     if isinstance(error, ExitInThreadError) and error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}{_locations(error)}"
@@ -247,7 +248,8 @@ def describe_failure(handler: Handler, error: BaseException, timeout: float | No
         handler.name,
         text,
         is_unrecoverable=isinstance(error, UnrecoverableError),
-        is_of_inbox=isinstance(error, InboxError),
+        # A connection that breaks during a commit leaves its result open.
+        may_have_committed=handler.is_transactional and isinstance(error, InboxError),
     )
 
 

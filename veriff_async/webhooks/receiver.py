@@ -268,7 +268,7 @@ class WebhookReceiver(HandlerRegistration):
             The number of attempts, those that failed included.
 
         Raises:
-            InboxError: The inbox failed.
+            InboxError: The inbox failed, or the receiver is closed.
             InvalidArgumentError: `limit` is not a whole number above zero.
             ConfigurationError: No event loop of asyncio is running, or the inbox is not a `DeliveryInbox`.
 
@@ -281,6 +281,9 @@ class WebhookReceiver(HandlerRegistration):
             remedy = "give a whole number above zero"
             check_number("limit", limit, lowest=1, whole=True, remedy=remedy, error=InvalidArgumentError)
         tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
+        if tasks.is_closed:
+            msg = "The receiver is closed: open it with `async with` before you handle events."
+            raise InboxError(msg)
         try:
             return await tasks.worker.handle_pending(limit)
         except Exception as error:  # noqa: BLE001  raised below, so that it is not chained
