@@ -205,6 +205,10 @@ class PostgresServer:
             " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
 
+    def start_program(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start another program as the user of the server, with its log in the log of the server."""
+        return self._popen(command)
+
     def remove(self) -> None:
         """Kill the server and delete its folder."""
         self.kill()

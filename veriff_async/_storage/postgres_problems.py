@@ -63,7 +63,7 @@ def describe_problem(error: BaseException) -> str:
     sqlstate: object = getattr(error, "sqlstate", None)
     kind = type(error).__name__
     if isinstance(sqlstate, str):
-        default = "it refuses a statement; check that it is PostgreSQL 12 or newer, and see its log"
+        default = "it refuses a statement; check that it is PostgreSQL 14 or newer, and see its log"
         return f"{_REMEDIES.get(sqlstate, _REMEDIES.get(sqlstate[:2], default))} (SQLSTATE {sqlstate})"
     if kind in {"DecodeError", "ValueError", "KeyError", "TypeError"}:
         return "its data cannot be read; look for a newer veriff-async"

@@ -172,7 +172,7 @@ _COUNT: Final = "SELECT state, count(*) FROM veriff_journal_records WHERE batch 
 
 
 class PostgresJournal:
-    """Keeps records in PostgreSQL (12 or newer), for the workers of many machines.
+    """Keeps records in PostgreSQL (14 or newer), for the workers of many machines.
 
     A claim is a lease. While the process lives, one task renews all leases of the journal; when it dies, its jobs are
     free after `lease` seconds. Each write checks in its transaction that the claim is still held, so a process that has
