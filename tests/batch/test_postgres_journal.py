@@ -45,7 +45,7 @@ def record_of(job_id: str, state: JobState = JobState.NEW) -> JobRecord:
 
 
 async def ask(database: PostgresDatabase, sql: str) -> list[tuple[Any, ...]]:
-    """Run a statement beside the journals, and return its rows."""
+    """Run a statement on a connection of its own, and return its rows."""
     return await to_thread.run_sync(database.execute, sql)
 
 

@@ -276,7 +276,7 @@ class TestPools:
     """A pool of the user is used with any settings, and stays open."""
 
     async def test_pool_of_the_user_is_used_and_stays_open(self, postgres: PostgresDatabase) -> None:
-        """The store borrows its connections, whatever their row factory, and gives them back as they were."""
+        """The store borrows its connections, with any row factory, and gives them back as they were."""
         await to_thread.run_sync(postgres.execute, "CREATE TABLE number (value integer PRIMARY KEY)")
         async with AsyncConnectionPool(
             postgres.url, min_size=1, max_size=1, open=False, kwargs={"row_factory": dict_row}

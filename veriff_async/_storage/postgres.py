@@ -160,7 +160,7 @@ class PostgresConnections:
         if "ProactorEventLoop" in (kind.__name__ for kind in type(loop).__mro__):
             msg = (
                 f"{self._store} cannot use the default event loop of Windows: pass loop_factory="
-                "asyncio.SelectorEventLoop to asyncio.run."
+                "asyncio.SelectorEventLoop to asyncio.Runner."
             )
             raise ConfigurationError(msg)
         self._loop, self._process = loop, os.getpid()

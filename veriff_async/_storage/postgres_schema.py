@@ -58,7 +58,7 @@ async def migrate(connection: Connection, component: str) -> tuple[int, int]:
         ConfigurationError: The tables are newer than this version of the library.
     """
     await execute(connection, LOCK)
-    # It makes this connection see what others have created meanwhile: to_regclass alone may remember that nothing was.
+    # It makes this connection see what others have just created: to_regclass alone may remember that nothing was.
     await execute(connection, VERSION_TABLE)
     before, wanted = await installed_version(connection, component), SCHEMA_VERSIONS[component]
     if before >= wanted:
