@@ -142,6 +142,8 @@ SAFETY_NET: Final = PollPolicy(initial_delay=30.0, interval=60.0, backoff_factor
 class Retention:
     """How much an inbox keeps; beyond a limit, the sessions without an event for longest are deleted.
 
+    Events that wait for handlers or are being handled are kept beyond each limit, with their sessions.
+
     Args:
         max_age: Seconds that a session is kept after its last event. Veriff repeats a webhook for up to seven days; one
             that arrives after its session was deleted counts as new.

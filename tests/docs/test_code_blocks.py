@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
@@ -132,6 +133,11 @@ def check_json(code: str) -> None:
             json.loads(line)
 
 
+def check_sql(code: str) -> None:
+    """Check that the text ends with a complete statement; dialects differ too much to parse it."""
+    assert sqlite3.complete_statement(code)
+
+
 def check_yaml(code: str) -> None:
     """Parse all documents."""
     assert list(yaml.safe_load_all(code))
@@ -192,6 +198,7 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "sh": check_shell,
     "js": check_javascript,
     "json": check_json,
+    "sql": check_sql,
     "toml": tomllib.loads,
     "yaml": check_yaml,
     "ini": check_ini,

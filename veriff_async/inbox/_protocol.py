@@ -113,7 +113,7 @@ class DeliveryInbox(Inbox, Protocol):
     wait for each other.
 
     An event is queued once in its life. When it is recorded again, it is queued only if it was never queued before.
-    Retention deletes no event that is queued or leased; others are deleted with their session.
+    Retention deletes no event that is queued or leased, nor its session.
     """
 
     async def record(
@@ -132,7 +132,7 @@ class DeliveryInbox(Inbox, Protocol):
         ...
 
     async def lease(self, limit: int, *, seconds: float) -> Sequence[Delivery[WebhookEvent]]:
-        """Lease events that are due, those that were recorded first coming first, one of each session.
+        """Lease events that are due, those that were queued first coming first, one of each session.
 
         Each lease is a new attempt. It ends after some seconds, unless it is extended or settled; the event is then
         due again. A clock that is set back delays no event for longer than its lease or its delay.
@@ -157,7 +157,8 @@ class DeliveryInbox(Inbox, Protocol):
     async def settle(self, delivery: Delivery[WebhookEvent], outcome: DeliveryOutcome) -> bool:
         """Store the outcome of an attempt durably, and return whether its lease was still held.
 
-        Without the lease nothing is stored, because another process has begun an attempt of its own.
+        A lease is lost when another attempt has begun, or the event was erased: then nothing is stored. An outcome
+        that comes after the end of the lease, but before another attempt, counts.
 
         Raises:
             InboxError: The outcome may not have been stored; the event is then handled again.

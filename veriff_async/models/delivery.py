@@ -25,7 +25,7 @@ class DeliveryStatus(StrEnum):
     HANDLED = "handled"
     """All handlers have finished."""
     DEAD = "dead"
-    """Its last attempt has failed. It stays until it is queued again, or deleted with its session."""
+    """Its last attempt has failed. It stays until it is queued again, or until the retention deletes it."""
 
 
 @frozen(kw_only=True)
