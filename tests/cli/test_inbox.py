@@ -349,6 +349,8 @@ def test_replay_through_handlers_queues_events(invoke: Invoke, path: Path) -> No
         (("list", "--inbox", "inbox.db", "--prefix", "x"), "--prefix is for Redis only"),
         (("list", "--inbox", "inbox.db", "--since", "yesterday"), "give a time such as 2026-11-29T12:00"),
         (("list", "--inbox", "inbox.db", "--delivery", "lost"), "'lost' is not one of"),
+        (("stats", "--inbox", "redis://me:secret@127.0.0.1:9/0"), "set VERIFF_INBOX instead"),
+        (("stats", "--inbox", "postgresql://127.0.0.1:9/a?password=secret"), "set VERIFF_INBOX instead"),
         (("dead", "retry", "--inbox", "inbox.db"), "Give --session or --error, or --all"),
         (("dead", "retry", "--inbox", "inbox.db", "--all", "--session", "x"), "Give --session or --error, or --all"),
         (("replay", "--inbox", "inbox.db", "--all"), "Give either --to"),
@@ -370,6 +372,7 @@ def test_wrong_usage_is_explained(
 
     assert (2, "") == (result.exit_code, result.stdout)
     assert words in " ".join(result.stderr.split())
+    assert "secret" not in result.stderr
     assert before == set(os.listdir())  # noqa: PTH208
     assert 0 == Path("empty.db").stat().st_size
 
@@ -390,6 +393,13 @@ def test_replay_needs_credentials(invoke: Invoke, path: Path) -> None:
     """Without them nothing is sent, and the error names the variable."""
     result = invoke("inbox", "replay", "--all", "--to", "http://127.0.0.1:9/", VERIFF_INBOX=str(path))
     assert (1, True) == (result.exit_code, "VERIFF_API_KEY is not set" in result.stderr)
+
+
+def test_replay_over_plain_http_to_another_machine_warns(invoke: Invoke, path: Path) -> None:
+    """The bodies contain personal data, so http outside of this machine is worth a warning."""
+    command = (*REPLAY[:2], "--session", "nothing", "--inbox", str(path), "--to")
+    assert "http sends them unencrypted" in invoke(*command, "http://shop.example/hook", **VARIABLES).stderr
+    assert "unencrypted" not in invoke(*command, "https://shop.example/hook", **VARIABLES).stderr
 
 
 def test_redis(invoke: Invoke, single_redis_server: RedisServer) -> None:

@@ -6,6 +6,7 @@ import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
+from urllib.parse import parse_qs, urlsplit
 
 import click
 from attrs import field, frozen
@@ -56,6 +57,9 @@ class InboxAddress:
                 f"Give the inbox with --inbox, or set {INBOX_VARIABLE}: a SQLite file, or a URL of Redis or PostgreSQL."
             )
             raise click.UsageError(msg)
+        if address and address.startswith((*_REDIS, *_POSTGRES)) and _has_password(address):
+            msg = f"--inbox has a password, which every user of the machine can read: set {INBOX_VARIABLE} instead."
+            raise click.UsageError(msg)
         if prefix is not None and not found.startswith(_REDIS):
             msg = "--prefix is for Redis only: leave it out."
             raise click.UsageError(msg)
@@ -63,6 +67,14 @@ class InboxAddress:
             msg = "The inbox does not exist: give --inbox the SQLite file in which your application records webhooks."
             raise click.UsageError(msg)
         return cls(found, prefix)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # unmatched brackets, which the store refuses
+        return False
+    return parts.password is not None or "password" in parse_qs(parts.query)
 
 
 def _is_filled(path: Path) -> bool:

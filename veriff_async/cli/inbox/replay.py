@@ -13,10 +13,11 @@ from anyio import to_thread
 from attrs import define, field
 
 from veriff_async import ConfigurationError, Credentials
+from veriff_async._protocol.base_url import insecure_host
 from veriff_async.cli._env_file import load_settings
 from veriff_async.cli._http import check_url
 from veriff_async.cli._options import env_file_option, json_option
-from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stderr_output, stdout_output
+from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stderr_output, stdout_output, warn
 from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.inbox.opening import InboxAddress, open_inbox
 from veriff_async.cli.inbox.options import inbox_options, is_limited, make_search, search_options
@@ -103,6 +104,8 @@ def replay(  # noqa: PLR0913  one for each option
         else:
             stdout_output().print(f"{count} events queued for the handlers of the application.")
     else:
+        if insecure_host(url) is not None:
+            warn("The events contain personal data, and http sends them unencrypted: use https.")
         progress = _Progress()
         hint = "Continue with the same command" + (
             "." if resume_file is not None else "; with --resume FILE it would skip the finished sessions."
