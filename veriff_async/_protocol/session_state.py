@@ -104,7 +104,7 @@ def apply_event(
     if state is not None:
         check_state(state)
     if state is not None and source is not DecisionSource.POLL and _confirms_polled_decision(state, event):
-        # The first webhook about a polled decision counts, so that `on_event` receives every decision exactly once.
+        # The first webhook about a polled decision counts, so that handlers get every decision once.
         return evolve(state, source=source), None
     if not is_duplicate:
         return _apply_message(state, event, source, recorded_at)
