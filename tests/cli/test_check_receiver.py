@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Invoke = Callable[..., Result]
 
+SESSION: Final = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 SECRET: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
 VARIABLES: Final = {"VERIFF_API_KEY": "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11", "VERIFF_SHARED_SECRET": SECRET}
 
@@ -116,6 +117,18 @@ def test_json_and_junit_have_all_results(invoke: Invoke, receiver: Receiver, tmp
     assert ["passed", "failed"] == [row["outcome"] for row in document["results"]]
     names = [case.get("name") for case in ET.fromstring(path.read_text())[0]]  # noqa: S314  our own document
     assert ["event-started", "signature-missing"] == names
+
+
+def test_sessions_come_from_a_file(invoke: Invoke, receiver: Receiver, tmp_path: Path) -> None:
+    """An endpoint that refuses unknown sessions gets those of a file, one per line."""
+    path = tmp_path / "sessions"
+    path.write_text(f"{SESSION}\n\n{SESSION[:-1]}0\n")
+    options = ("--only", "decision-approved", "--sessions", str(path), "--vendor-data", "user-42", "--json")
+
+    result = invoke("check-receiver", receiver.url, *options, **VARIABLES)
+
+    assert [SESSION] == json.loads(result.stdout)["session_ids"]
+    assert b'"vendorData":"user-42"' in receiver.received[-1][1]
 
 
 def test_warnings_count_with_strict(invoke: Invoke, receiver: Receiver) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,7 +12,7 @@ import trustme
 from aiohttp import web
 
 from tests.receiver_check.conftest import CREDENTIALS
-from veriff_async import ConfigurationError
+from veriff_async import ConfigurationError, DecisionEvent
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import RECEIVER_CASES, CaseGroup, CaseOutcome, CaseSeverity, Effects, check_receiver
 from veriff_async.testing.receiver_check._cases import ALL_CASES
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from veriff_async.testing.receiver_check._context import CheckOptions
 
 pytestmark = pytest.mark.anyio
+
+SESSIONS: Final = ("8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7", "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a8")
 
 
 async def accept(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
@@ -58,10 +60,12 @@ async def test_results_come_while_the_check_runs() -> None:
 
 async def test_names_and_groups_select_cases() -> None:
     """`only` and `skip` take names and groups; a name in `only` wins over its group in `skip`."""
-    report = await check_receiver(accept, CREDENTIALS, only=["events", "body-array"], skip=["event-started", "bodies"])
+    report = await check_receiver(
+        accept, CREDENTIALS, only=["events", "body-array"], skip=["decision-approved", "bodies"]
+    )
 
     names = [result.case.name for result in report.results]
-    assert ("event-submitted", "body-array") == (names[0], names[-1])
+    assert ("decision-declined", "body-array") == (names[0], names[-1])
 
 
 async def test_unknown_name_is_refused() -> None:
@@ -193,6 +197,49 @@ async def test_lifespan_of_an_application_runs() -> None:
     assert report.is_ok
     assert "closed" in repr(receiver)
     assert 1 == len(await inbox.get_events(report.session_ids[0]))
+
+
+async def test_other_success_is_reported_once() -> None:
+    """An endpoint that answers 201 to every webhook gets one warning, and the other cases are checked nevertheless."""
+
+    async def created(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "http" == scope["type"]
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body"})
+
+    report = await check_receiver(
+        created, CREDENTIALS, only=["events", "duplicates"], count_effects=lambda _session: 2, settle_seconds=0.0
+    )
+
+    assert ["duplicates", "decision-approved"] == [result.case.name for result in report.failed]
+    assert "2 effects, where one is expected." == report.failed[0].message
+    assert "HTTP 201." == report.results[1].message
+
+
+async def test_sessions_and_vendor_data_are_the_users() -> None:
+    """An endpoint that refuses unknown sessions or users gets those that it knows, until they are used."""
+    inbox = MemoryInbox()
+    app = asgi_app(WebhookReceiver(CREDENTIALS, inbox))
+
+    report = await check_receiver(
+        app,
+        CREDENTIALS,
+        only=["decision-approved", "decision-declined", "event-started"],
+        session_ids=SESSIONS,
+        vendor_data="user-42",
+    )
+
+    assert SESSIONS == report.session_ids
+    assert "All given session ids are used: give more." == report.results[2].message
+    (event,) = await inbox.get_events(SESSIONS[0])
+    assert isinstance(event, DecisionEvent)
+    assert "user-42" == event.decision.vendor_data
+
+
+async def test_wrong_session_id_is_refused() -> None:
+    """Ids of sessions are UUIDs; another text is a mistake, and is not sent."""
+    with pytest.raises(ConfigurationError, match="give UUIDs"):
+        await check_receiver(accept, CREDENTIALS, only=["event-started"], session_ids=["user-42"])
 
 
 async def test_report_is_json_without_secrets() -> None:

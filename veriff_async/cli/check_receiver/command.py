@@ -16,7 +16,7 @@ from veriff_async._http.ca_bundle import ca_bundle_from, create_context
 from veriff_async._logging import log_level_from
 from veriff_async.cli._env_file import load_settings
 from veriff_async.cli._http import check_url
-from veriff_async.cli._options import Seconds, env_file_option, json_option
+from veriff_async.cli._options import FILE, Seconds, env_file_option, json_option
 from veriff_async.cli._runtime import ExitCode, print_json, run, stderr_output, stdout_output
 from veriff_async.cli.check_receiver.app import is_app_name, load_app
 from veriff_async.cli.check_receiver.display import print_cases, print_report
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ("check_receiver",)
 
+_MAX_SESSION_BYTES: Final = 1024 * 1024
 _REVOKED: Final = "VERIFF_REVOKED_SECRET"
 _FRAMEWORKS: Final = sorted({name.lower() for case in RECEIVER_CASES for name in case.fix.frameworks})
 _NAMES: Final = [group.value for group in CaseGroup] + [case.name for case in RECEIVER_CASES]
@@ -43,6 +44,16 @@ _NAMES: Final = [group.value for group in CaseGroup] + [case.name for case in RE
 @click.option("--only", multiple=True, type=click.Choice(_NAMES), metavar="NAME", help="Run this case or group only.")
 @click.option("--skip", multiple=True, type=click.Choice(_NAMES), metavar="NAME", help="Leave this case or group out.")
 @click.option("--list", "list_only", is_flag=True, help="List the cases, and send nothing.")
+@click.option(
+    "--vendor-data", default="veriff-async check-receiver", show_default=True, metavar="TEXT", help="Their vendorData."
+)
+@click.option(
+    "--sessions",
+    "session_file",
+    type=FILE,
+    metavar="FILE",
+    help="Ids of sessions that the endpoint knows, one per line.",
+)
 @click.option("--effects-url", metavar="URL", help="Returns the effects of {session_id}.")
 @click.option("--effects-command", metavar="COMMAND", help="Prints the effects of {session_id}.")
 @click.option("--fail-command", metavar="COMMAND", help="Makes the work of your endpoint fail.")
@@ -93,6 +104,8 @@ def check_receiver(  # noqa: PLR0913  one for each option
     only: tuple[str, ...],
     skip: tuple[str, ...],
     list_only: bool,
+    vendor_data: str,
+    session_file: Path | None,
     effects_url: str | None,
     effects_command: str | None,
     fail_command: str | None,
@@ -110,7 +123,7 @@ def check_receiver(  # noqa: PLR0913  one for each option
 
     Give the URL of a running endpoint, or an ASGI application: module:app, or module:create_app(). It gets about 130
     webhooks on sessions that do not exist, signed with the credentials of the environment, and treats them like
-    Veriff's: use a test system. Their vendorData is "veriff-async check-receiver".
+    Veriff's: use a test system.
 
     Responses do not show whether an event takes effect once. --effects-url or --effects-command do: {session_id} is
     replaced, and the result is a number of effects, or {"count": 1, "status": "approved"}. Without them, and without
@@ -128,6 +141,7 @@ def check_receiver(  # noqa: PLR0913  one for each option
     target = _target(receiver)
     environ = load_settings(env_file)
     credentials = Credentials.from_env(environ)
+    session_ids = None if session_file is None else _read_ids(session_file)
     count_effects = _effects(effects_url, effects_command)
     if (fail_command is None) != (recover_command is None):
         msg = "--fail-command and --recover-command belong together: give both, or none of them."
@@ -152,6 +166,8 @@ def check_receiver(  # noqa: PLR0913  one for each option
                 path=path,
                 count_effects=count_effects,
                 set_failing=set_failing,
+                vendor_data=vendor_data,
+                session_ids=session_ids,
                 revoked_secret=environ.get(_REVOKED) or None,
                 allow_remote=is_confirmed,
                 deadline=deadline,
@@ -214,6 +230,13 @@ def _case_document(case: ReceiverCase) -> Mapping[str, object]:
         "why": case.why,
         "source": case.source,
     }
+
+
+def _read_ids(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        # A device may never end.
+        lines = file.read(_MAX_SESSION_BYTES).decode(errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _write(path: Path, text: str) -> None:

@@ -30,17 +30,22 @@ def print_cases(output: Output, cases: Sequence[ReceiverCase]) -> None:
 
 def print_report(output: Output, report: ReceiverReport, *, framework: str | None) -> None:
     """Write the failed cases, their remedies, the cases that were not checked, and a summary."""
-    # Several cases have the same reason, which is written once.
-    explained: dict[str, str] = {}
+    # Many cases may fail in the same way, for one cause: the first is explained.
+    alike: dict[tuple[object, ...], list[CaseResult]] = {}
     for result in report.failed:
-        first = explained.setdefault(result.case.why, result.case.name)
-        _print_failure(output, result, why="" if first == result.case.name else f"as for {first}.")
+        case = result.case
+        key = (result.severity, case.group, case.expects, case.fix.name, result.message)
+        alike.setdefault(key, []).append(result)
+    explained: dict[str, str] = {}
+    for first, *others in alike.values():
+        name = explained.setdefault(first.case.why, first.case.name)
+        _print_failure(output, first, others, why="" if name == first.case.name else f"as for {name}.")
     _print_fixes(output, report, framework)
     _print_not_checked(output, report)
     output.print(f"\n{_summary(report)}", style="bold")
 
 
-def _print_failure(output: Output, result: CaseResult, *, why: str) -> None:
+def _print_failure(output: Output, result: CaseResult, others: Sequence[CaseResult], *, why: str) -> None:
     case = result.case
     output.print(f"\n{result.severity.value.upper()}  {case.name}", style=_STYLES[result.severity])
     for label, text in (
@@ -48,9 +53,11 @@ def _print_failure(output: Output, result: CaseResult, *, why: str) -> None:
         ("expected", f"{case.expects}."),
         ("found", result.message),
         ("why", why or f"{case.why} ({case.source})"),
+        ("also", ", ".join(other.case.name for other in others)),
         ("fix", f"see {case.fix.name} below."),
     ):
-        output.print(f"  {label:<{_INDENT}}{text}", indent=_INDENT + 2)
+        if text:
+            output.print(f"  {label:<{_INDENT}}{text}", indent=_INDENT + 2)
 
 
 def _print_fixes(output: Output, report: ReceiverReport, framework: str | None) -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from veriff_async._protocol import headers
 from veriff_async._protocol.json.encode import dump_json
@@ -22,7 +22,7 @@ from veriff_async.testing.receiver_check._http_client import Endpoint, HttpConne
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from veriff_async.credentials import Credentials
 
@@ -33,6 +33,7 @@ __all__ = (
     "CountEffects",
     "Effects",
     "HookError",
+    "SessionsUsedError",
     "SetFailing",
     "Webhook",
 )
@@ -66,6 +67,10 @@ SetFailing: TypeAlias = Callable[[bool], object]
 """Makes the work of your system fail, for example by stopping its database, or lets it succeed again."""
 
 
+class SessionsUsedError(Exception):
+    """The user gave too few sessions."""
+
+
 class HookError(Exception):
     """A function of the user failed."""
 
@@ -94,6 +99,8 @@ class CheckOptions:
     effect_seconds: float
     settle_seconds: float
     revoked_secret: str | None = field(repr=False)
+    vendor_data: str
+    sessions: Iterator[str] | None
     count_effects: CountEffects | None
     set_failing: SetFailing | None
     tls: ssl.SSLContext | None
@@ -110,18 +117,30 @@ class CheckContext:
         credentials: The credentials that the endpoint has.
         options: The options of the check.
         session_ids: Ids of the sessions that were sent.
+        known_success: The status other than 200 with which the endpoint accepts webhooks, if that was reported.
         replies: All responses of the case, each with the signature that must not be in it.
     """
 
     endpoint: Endpoint
     credentials: Credentials = field(repr=False)
     options: CheckOptions
+    known_success: int | None = None
     session_ids: list[str] = field(factory=list[str])
     replies: list[tuple[Reply, str]] = field(factory=list[tuple[Reply, str]], repr=False)
 
     def new_session(self) -> str:
-        """Return the id of a new session."""
-        session_id = str(uuid4())
+        """Return the id of a new session, or the next one of the user's.
+
+        Raises:
+            SessionsUsedError: All of the user's are used.
+            ConfigurationError: It is not the id of a session.
+        """
+        session_id = str(uuid4()) if self.options.sessions is None else next(self.options.sessions, None)
+        if session_id is None:
+            raise SessionsUsedError
+        if not _is_uuid(session_id):
+            msg = "An item of session_ids is not the id of a session: give UUIDs as texts."
+            raise ConfigurationError(msg)
         self.session_ids.append(session_id)
         return session_id
 
@@ -134,7 +153,7 @@ class CheckContext:
             session_id=session_id or self.new_session(),
             status=status,
             now=datetime.now(UTC),
-            vendor_data=VENDOR_DATA,
+            vendor_data=self.options.vendor_data,
         )
         return dict(found[0].body)
 
@@ -185,6 +204,7 @@ class CheckContext:
     async def send(self, request: HttpRequest, connection: HttpConnection | None = None) -> Reply:
         """Send a request."""
         reply = await (self.endpoint if connection is None else connection).send(request)
+        reply = evolve(reply, is_known_success=reply.status is not None and reply.status == self.known_success)
         self.replies.append((reply, sign(self.credentials.shared_secret, request.body)))
         return reply
 
@@ -227,6 +247,13 @@ class CheckContext:
             result = self.options.set_failing(is_failing)
             if isawaitable(result):
                 await _call(result, self.options.effect_seconds, "failures")
+
+
+def _is_uuid(text: object) -> bool:
+    try:
+        return isinstance(text, str) and bool(UUID(text))
+    except ValueError:
+        return False
 
 
 async def _call(result: _T | Awaitable[_T], seconds: float, name: str) -> _T:

@@ -13,7 +13,7 @@ from veriff_async.sandbox._records import WebhookKind
 from veriff_async.testing.receiver_check import _fixes
 from veriff_async.testing.receiver_check._case import CaseGroup, CaseOutcome, CaseSeverity, Finding, RunnableCase
 from veriff_async.testing.receiver_check._context import Webhook
-from veriff_async.testing.receiver_check._judge import judge_accepted, worst
+from veriff_async.testing.receiver_check._judge import is_accepted, judge_accepted, worst
 from veriff_async.testing.receiver_check._sources import CONVENTION, RETRIES_PAGE, WEBHOOKS_PAGE
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ("EFFECT_CASES",)
 
 _CONCURRENT: Final = 10
-_OK: Final = 200
 _ENABLE: Final = (
     "The effects were not counted: give --effects-url or --effects-command, count_effects=..., or override "
     "count_effects in the contract."
@@ -128,6 +127,9 @@ async def _replay(context: CheckContext) -> Finding:
 
 
 async def _late(context: CheckContext) -> Finding:
+    alone = _event(context, context.new_session(), "submitted", attempt=str(uuid4()))
+    if (await _deliver(context, [alone])).outcome is CaseOutcome.FAILED:
+        return Finding.not_checked("The endpoint does not accept events: see event-submitted.")
     session_id, attempt = context.new_session(), str(uuid4())
     webhooks = [
         _decision(context, session_id, "approved", attempt=attempt, minute=1),
@@ -181,7 +183,7 @@ async def _failing(context: CheckContext) -> Finding:
     finally:
         await context.switch_failing(is_failing=False)
     repeated = ""
-    if during.status != _OK:
+    if not is_accepted(during):
         # Veriff repeats what was not answered 200, about an hour later.
         again = judge_accepted(await context.post(webhook), "The repetition after the failure")
         if again.outcome is CaseOutcome.FAILED:

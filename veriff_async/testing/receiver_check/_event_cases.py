@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from veriff_async.sandbox._records import WebhookKind
 from veriff_async.testing.receiver_check import _fixes
 from veriff_async.testing.receiver_check._case import CaseGroup, CaseSeverity, RunnableCase
-from veriff_async.testing.receiver_check._context import VENDOR_DATA
 from veriff_async.testing.receiver_check._judge import judge_accepted
 from veriff_async.testing.receiver_check._sources import CHANGES_PAGE, RETRIES_PAGE, SEEN, WEBHOOKS_PAGE
 
@@ -70,19 +69,31 @@ def _old_decision(context: CheckContext) -> dict[str, object]:
 
 
 def _unknown_kind(context: CheckContext) -> dict[str, object]:
-    return {"eventType": "added-later", "sessionId": context.new_session(), "vendorData": VENDOR_DATA, "data": {}}
+    return {
+        "eventType": "added-later",
+        "sessionId": context.new_session(),
+        "vendorData": context.options.vendor_data,
+        "data": {},
+    }
 
 
 EVENT_CASES: Final = (
-    *(
-        _accepted(f"event-{status}", f"the event that an attempt was {status}", _sample(WebhookKind.EVENT, status))
-        for status in ("started", "submitted")
-    ),
+    # First, because the response to an ordinary decision decides how others are judged.
     *(
         _accepted(
             f"decision-{status.replace('_', '-')}", f"a decision: {status}", _sample(WebhookKind.DECISION, status)
         )
         for status in ("approved", "declined", "resubmission_requested", "review", "expired", "abandoned")
+    ),
+    *(
+        _accepted(
+            f"event-{status}",
+            f"the event that an attempt was {status}",
+            _sample(WebhookKind.EVENT, status),
+            severity=CaseSeverity.WARNING,
+            why=_ELSEWHERE,
+        )
+        for status in ("started", "submitted")
     ),
     *(
         _accepted(str(kind), sends, _sample(kind), severity=CaseSeverity.WARNING, why=_ELSEWHERE)

@@ -79,6 +79,7 @@ class Reply:
         headers: Its headers, names in lower case.
         body: The first bytes of its body.
         is_reusable: Whether the connection can be used again.
+        is_known_success: Whether the status is a success other than 200 that was reported before.
     """
 
     status: int | None
@@ -87,6 +88,7 @@ class Reply:
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     body: bytes = field(default=b"", repr=False)
     is_reusable: bool = False
+    is_known_success: bool = False
 
     def describe(self) -> str:
         """Return the status and the problem."""

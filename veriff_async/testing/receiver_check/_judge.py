@@ -11,16 +11,21 @@ if TYPE_CHECKING:
 
     from veriff_async.testing.receiver_check._http_client import Reply
 
-__all__ = ("judge_accepted", "judge_answered", "judge_refused", "worst")
+__all__ = ("is_accepted", "judge_accepted", "judge_answered", "judge_refused", "worst")
 
 _OK: Final = 200
+
+
+def is_accepted(reply: Reply) -> bool:
+    """Return whether a response accepts a webhook: with 200, or as the endpoint accepts every webhook."""
+    return (reply.status == _OK or reply.is_known_success) and not reply.problem
 
 
 def judge_accepted(reply: Reply, subject: str = "The webhook") -> Finding:
     """Judge the response to a webhook that must be accepted."""
     status = reply.status
-    if status == _OK and not reply.problem:
-        return Finding.passed("HTTP 200.")
+    if is_accepted(reply):
+        return Finding.passed(f"HTTP {status}.")
     if status is None or reply.problem:
         return Finding.failed(f"{subject}: {reply.describe()}.")
     if status // 100 == 2:  # noqa: PLR2004  successes

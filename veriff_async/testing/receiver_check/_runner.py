@@ -11,14 +11,27 @@ from urllib.parse import urlsplit
 
 from attrs import evolve
 
-from veriff_async._protocol.arguments import accepts_arguments, check_function, check_number, describe_value, type_name
+from veriff_async._protocol.arguments import (
+    accepts_arguments,
+    check_function,
+    check_number,
+    check_text,
+    describe_value,
+    type_name,
+)
 from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async.errors import ConfigurationError
 from veriff_async.testing.receiver_check._address import is_local
 from veriff_async.testing.receiver_check._asgi_server import AsgiServer, serve_app
 from veriff_async.testing.receiver_check._case import CaseOutcome, CaseSeverity, Finding
 from veriff_async.testing.receiver_check._cases import ALL_CASES
-from veriff_async.testing.receiver_check._context import CheckContext, CheckOptions, HookError
+from veriff_async.testing.receiver_check._context import (
+    VENDOR_DATA,
+    CheckContext,
+    CheckOptions,
+    HookError,
+    SessionsUsedError,
+)
 from veriff_async.testing.receiver_check._http_client import Endpoint
 from veriff_async.testing.receiver_check._report import CaseResult, ReceiverReport
 
@@ -47,6 +60,8 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
     count_effects: CountEffects | None = None,
     set_failing: SetFailing | None = None,
     revoked_secret: str | None = None,
+    vendor_data: str = VENDOR_DATA,
+    session_ids: Iterable[str] | None = None,
     allow_remote: bool = False,
     deadline: float = 5.0,
     slow_seconds: float = 1.0,
@@ -77,6 +92,8 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
             or a coroutine function.
         set_failing: Makes the work of your system fail (``True``), and lets it succeed again (``False``).
         revoked_secret: A secret that you have deleted in the Customer Portal.
+        vendor_data: The ``vendorData`` of the webhooks, for an endpoint that finds its users by it.
+        session_ids: Ids of sessions that your system knows, about 100, for an endpoint that refuses others.
         allow_remote: Whether to send to another host than this machine.
         deadline: Seconds in which a response counts; integrators report about five for Veriff.
         slow_seconds: How long a slow body takes.
@@ -115,6 +132,8 @@ async def check_receiver(  # noqa: PLR0913  all but two have a default
         effect_seconds=effect_seconds,
         settle_seconds=settle_seconds,
         revoked_secret=revoked_secret,
+        vendor_data=check_text("vendor_data", vendor_data),
+        sessions=None if session_ids is None else iter(session_ids),
         count_effects=count_effects,
         set_failing=set_failing,
         tls=tls,
@@ -162,22 +181,31 @@ async def _run_cases(
     began = monotonic()
     results: list[CaseResult] = []
     session_ids: list[str] = []
+    known_success: int | None = None
     async with _open_endpoint(receiver, options) as (endpoint, server):
         problem = await endpoint.find_problem()
         for case in () if problem else cases:
-            context = CheckContext(endpoint, credentials, options)
+            context = CheckContext(endpoint, credentials, options, known_success)
             finding = _FIX_FIRST if case.needs_acceptance and _is_decision_refused(results) else None
             result = await _run_case(case, context, finding, left=began + options.timeout - monotonic())
             errors = [] if server is None else server.pop_errors()
             if errors and result.outcome is CaseOutcome.FAILED:
                 result = evolve(result, message=f"{result.message} The application raised {errors[0]}.")
             session_ids += context.session_ids
+            if case.name == _DECISION:
+                known_success = _find_other_success(context)
             results.append(result)
             if on_result is not None:
                 on_result(result)
     return ReceiverReport(
         results=tuple(results), problem=problem, session_ids=tuple(session_ids), seconds=monotonic() - began
     )
+
+
+def _find_other_success(context: CheckContext) -> int | None:
+    """Return the success other than 200 of a decision, so that it is reported once and not for each webhook."""
+    statuses = [reply.status for reply, _ in context.replies if not reply.problem]
+    return next((status for status in statuses if status is not None and 200 < status < 300), None)  # noqa: PLR2004
 
 
 def _is_decision_refused(results: Sequence[CaseResult]) -> bool:
@@ -197,6 +225,8 @@ async def _run_case(
                 finding = await case.run(context)
         except TimeoutError:
             pass
+        except SessionsUsedError:
+            finding = Finding.not_checked("All given session ids are used: give more.")
         except HookError as error:
             finding = Finding.failed(f"The case cannot be checked: {error}.")
     return CaseResult(
