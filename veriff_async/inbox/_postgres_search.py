@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, LiteralString, cast
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._protocol.search_keys import search_key
-from veriff_async._storage.postgres import fetch_all, fetch_one
+from veriff_async._storage.postgres import execute, fetch_all, fetch_one
 from veriff_async.inbox._postgres_events import IS_VISIBLE, NOW, decode, digest_of
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSummary
@@ -22,6 +22,9 @@ __all__ = ("count_rows", "find_sessions")
 
 # Numbers of rows are bigints.
 _LARGEST_ID: Final = 2**63
+
+# The server would take longer to compile these statements than to run them.
+_WITHOUT_JIT: Final = "SET LOCAL jit = off"
 
 _FIND: Final = """
 SELECT session.id, session.status, session.events, session.touched, session.number,
@@ -43,9 +46,7 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
     "vendor_data": _HAS_KEY.format(field="vendor_data"),
     "end_user_id": _HAS_KEY.format(field="end_user_id"),
     "status": "session.status = %(status)s",
-    "delivery": """EXISTS (
-        SELECT FROM veriff_inbox_delivery AS delivery JOIN veriff_inbox_event AS event ON event.number = delivery.event
-        WHERE event.session = session.number AND delivery.status = %(delivery)s)""",
+    "delivery": "session.number IN (SELECT session FROM veriff_inbox_delivery WHERE status = %(delivery)s)",
     "since": "session.touched >= %(since)s",
     "until": "session.touched < %(until)s",
 }
@@ -53,7 +54,7 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
 _COUNT: Final = f"""
 SELECT sessions.count, sessions.events, queue.queued, queue.leased,
     (SELECT count(*) FROM veriff_inbox_delivery WHERE status = 'dead'),
-    {NOW} - queue.oldest, {NOW} - sessions.oldest,
+    {NOW} - (SELECT recorded_at FROM veriff_inbox_event WHERE number = queue.oldest), {NOW} - sessions.oldest,
     (SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(ARRAY[
         'veriff_inbox_session', 'veriff_inbox_event', 'veriff_inbox_delivery', 'veriff_inbox_search_key',
         'veriff_inbox_erased']) AS names (name))::bigint
@@ -62,9 +63,8 @@ FROM (
     FROM veriff_inbox_session AS session WHERE session.events > 0 AND {IS_VISIBLE}
 ) AS sessions, (
     SELECT count(*) FILTER (WHERE delivery.status = 'queued') AS queued,
-        count(*) FILTER (WHERE delivery.status = 'leased') AS leased, min(event.recorded_at) AS oldest
-    FROM veriff_inbox_delivery AS delivery JOIN veriff_inbox_event AS event ON event.number = delivery.event
-    WHERE delivery.status IN ('queued', 'leased')
+        count(*) FILTER (WHERE delivery.status = 'leased') AS leased, min(delivery.event) AS oldest
+    FROM veriff_inbox_delivery AS delivery WHERE delivery.status IN ('queued', 'leased')
 ) AS queue
 """
 
@@ -88,6 +88,7 @@ async def find_sessions(
         conditions.append("(session.touched, session.number) < (%(touched)s, %(number)s)")
         values["touched"], values["number"] = _load_page(page)
     statement = _FIND.format(conditions=" AND ".join(conditions))
+    await execute(connection, _WITHOUT_JIT)
     rows = await fetch_all(connection, statement, tables.parameters(**values, limit=limit + 1))
     sessions = tuple(
         SessionSummary(
@@ -106,6 +107,7 @@ async def find_sessions(
 
 async def count_rows(connection: Connection, tables: EventTables) -> InboxStatistics:
     """Return how much is stored and how much waits."""
+    await execute(connection, _WITHOUT_JIT)
     row = await fetch_one(connection, _COUNT, tables.parameters())
     sessions, events, queued, leased, dead, queued_age, session_age, size = row or (0, 0, 0, 0, 0, None, None, None)
     return InboxStatistics(

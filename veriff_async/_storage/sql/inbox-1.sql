@@ -51,7 +51,8 @@ CREATE INDEX veriff_inbox_delivery_queue ON veriff_inbox_delivery (position)
     WHERE status IN ('queued', 'leased');
 CREATE INDEX veriff_inbox_delivery_session ON veriff_inbox_delivery (session, position)
     WHERE status IN ('queued', 'leased');
-CREATE INDEX veriff_inbox_delivery_dead ON veriff_inbox_delivery (session, event) WHERE status = 'dead';
+CREATE INDEX veriff_inbox_delivery_dead ON veriff_inbox_delivery (event) WHERE status = 'dead';
+CREATE INDEX veriff_inbox_delivery_dead_session ON veriff_inbox_delivery (session) WHERE status = 'dead';
 
 -- Keyed digests by which sessions of a person are found; the values themselves are in the events alone.
 CREATE TABLE veriff_inbox_search_key (
