@@ -41,7 +41,7 @@ _FILE_HEADER: Final = 100
 _MOST_PAGES: Final = 0x0200_0000
 
 # Pages that are overwritten while other processes cannot write.
-_PORTION: Final = 200
+_PORTION: Final = 1_000
 
 # Seconds to wait for others that read the file; a backup can take that long.
 _TIMEOUT: Final = 20.0

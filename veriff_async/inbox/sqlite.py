@@ -245,7 +245,7 @@ class SqliteInbox:
     async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
         """Delete everything about sessions; see `ErasableInbox.erase`.
 
-        It reads the whole file, about a second for each gigabyte, while others continue to read and write.
+        It reads the whole file, for some seconds for each gigabyte, while others continue to read and write.
         """
         ids = check_erasure(session_ids, refuse_for)
         found = 0
