@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._logging import log_fields
 from veriff_async._protocol.inbox_clock import InboxClock
+from veriff_async.inbox._sqlite_schema import split_keys
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,7 +24,8 @@ __all__ = ("SessionRetention",)
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
-# Sessions that a transaction deletes beyond those that it has added. One takes about 40 microseconds, and the disk waits for all of them.
+# Sessions that a transaction deletes beyond those that it has added. One takes about 40 microseconds; the commit then
+# waits for the disk to write the pages of all of them.
 _PORTION: Final = 20
 
 # Events of one session that a record deletes at most: more than one, so that a session shrinks again after handlers
@@ -34,9 +36,6 @@ _DAY: Final = 86_400.0
 
 # Seconds by which the time must have advanced before it is written again.
 _CLOCK_STEP: Final = 60.0
-
-# Bytes of a key in the table `search`.
-_KEY_SIZE: Final = 16
 
 
 class SessionRetention:
@@ -128,7 +127,7 @@ class SessionRetention:
             if row is None:
                 continue
             found += 1
-            for key in _split_keys(row[0]):
+            for key in split_keys(row[0]):
                 self._db.execute("DELETE FROM search WHERE key = ? AND session = ?", (key, session))
             numbers = self._db.execute("SELECT number FROM event WHERE session = ?", (session,)).fetchall()
             self._db.executemany("DELETE FROM delivery WHERE number = ?", numbers)
@@ -193,8 +192,3 @@ class SessionRetention:
     def _load_clock(self) -> InboxClock | None:
         row = self._db.execute("SELECT trusted, suspect FROM clock").fetchone()
         return None if row is None else InboxClock(*row)
-
-
-def _split_keys(stored: object) -> list[bytes]:
-    keys = stored if isinstance(stored, bytes) else b""
-    return [keys[start : start + _KEY_SIZE] for start in range(0, len(keys), _KEY_SIZE)]

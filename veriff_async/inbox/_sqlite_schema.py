@@ -18,26 +18,21 @@ from veriff_async._protocol.session_state import load_state
 from veriff_async._protocol.webhook import load_event
 from veriff_async._storage.sqlite_file import Schema
 from veriff_async._storage.sqlite_worker import StoreErrors
+from veriff_async.encryption import is_encrypted
 from veriff_async.errors import DecodeError, InboxError
 
 if TYPE_CHECKING:
+    from veriff_async._storage.encrypted_text import TextCodec
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = (
-    "BUSY_TIMEOUT",
-    "CHANGE",
-    "ERRORS",
-    "SCHEMA",
-    "decode",
-    "decode_optional",
-    "encode",
-    "load_stored_event",
-    "load_stored_state",
-)
+__all__ = ("BUSY_TIMEOUT", "CHANGE", "ERRORS", "SCHEMA", "RowCodec", "decode", "encode", "split_keys")
 
 BUSY_TIMEOUT: Final = 3.0
 """Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
+
+# Bytes of a key in the table `search`.
+_KEY_SIZE: Final = 16
 
 SCHEMA: Final = Schema(
     owner="inbox",
@@ -145,34 +140,74 @@ def decode(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass")
 
 
-def decode_optional(stored: object) -> str | None:
-    """Return a stored text, or ``None`` for a value of another kind."""
-    return decode(stored) if isinstance(stored, bytes) else None
+def split_keys(stored: object) -> list[bytes]:
+    """Return the keys that the column ``keys`` of a session lists."""
+    keys = stored if isinstance(stored, bytes) else b""
+    return [keys[start : start + _KEY_SIZE] for start in range(0, len(keys), _KEY_SIZE)]
 
 
-def load_stored_state(text: object) -> SessionState:
-    """Return a stored state.
+class RowCodec:
+    """Encodes and decodes the texts in the rows of an inbox, which may be encrypted.
 
-    Raises:
-        InboxError: It cannot be read.
+    Args:
+        codec: The codec of the inbox.
     """
-    # SQLite lets other programs put any kind of value into a column.
-    with suppress(DecodeError):
-        if isinstance(text, bytes):
-            return load_state(text)
-    raise _unreadable()
 
+    def __init__(self, codec: TextCodec) -> None:
+        """Take the codec."""
+        self._codec = codec
+        self.search_secrets = codec.search_secrets
 
-def load_stored_event(kind: object, body: object) -> WebhookEvent:
-    """Return a stored event.
+    def encode(self, kind: str, text: bytes, session: bytes) -> bytes:
+        """Return a text as it is stored.
 
-    Raises:
-        InboxError: It cannot be read.
-    """
-    with suppress(DecodeError):
-        if isinstance(kind, str) and isinstance(body, bytes):
-            return load_event(kind, body)
-    raise _unreadable()
+        Args:
+            kind: ``event``, ``state`` or ``submission``.
+            text: The text.
+            session: The id of its session as it is stored.
+        """
+        return self._codec.encode(text, kind, decode(session))
+
+    def decode(self, kind: str, data: bytes, session: bytes) -> bytes:
+        """Return a stored text; see `encode`.
+
+        Raises:
+            InboxError: It cannot be decrypted.
+        """
+        return self._codec.decode(data, kind, decode(session)) if is_encrypted(data) else data
+
+    def renew(self, kind: str, data: object, session: bytes) -> bytes | None:
+        """Return a stored text as it would be stored now, or ``None`` if it is stored like that."""
+        if not isinstance(data, bytes) or self._codec.is_current(data):
+            return None
+        return self.encode(kind, self.decode(kind, data, session), session)
+
+    def load_submission(self, stored: object, session: bytes) -> str | None:
+        """Return a stored submission, or ``None`` for a value of another kind."""
+        return decode(self.decode("submission", stored, session)) if isinstance(stored, bytes) else None
+
+    def load_state(self, text: object, session: bytes) -> SessionState:
+        """Return a stored state.
+
+        Raises:
+            InboxError: It cannot be read.
+        """
+        # SQLite lets other programs put any kind of value into a column.
+        with suppress(DecodeError):
+            if isinstance(text, bytes):
+                return load_state(self.decode("state", text, session))
+        raise _unreadable()
+
+    def load_event(self, kind: object, body: object, session: bytes) -> WebhookEvent:
+        """Return a stored event.
+
+        Raises:
+            InboxError: It cannot be read.
+        """
+        with suppress(DecodeError):
+            if isinstance(kind, str) and isinstance(body, bytes):
+                return load_event(kind, self.decode("event", body, session))
+        raise _unreadable()
 
 
 def _unreadable() -> InboxError:

@@ -18,14 +18,16 @@ from attrs import frozen
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._protocol.search_keys import event_search_keys, search_key
 from veriff_async.errors import InboxError
-from veriff_async.inbox._sqlite_schema import decode, encode, load_stored_event, load_stored_state
+from veriff_async.inbox._sqlite_schema import decode, encode, split_keys
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import SessionSummary
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
+    from veriff_async.inbox._sqlite_schema import RowCodec
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import SessionSearch
 
@@ -63,9 +65,10 @@ class PageStart:
 class SearchTable:
     """The keys of values, through the connection of a store."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        """Take the connection."""
+    def __init__(self, db: sqlite3.Connection, codec: RowCodec) -> None:
+        """Take the connection, and the codec of its rows."""
         self._db = db
+        self._codec = codec
 
     def add(self, session: bytes, event: WebhookEvent, keys: bytes | None) -> bytes | None:
         """Add the keys of an event, and return all keys of its session, or ``None`` if there is none.
@@ -75,13 +78,26 @@ class SearchTable:
             event: The event.
             keys: The keys that the session has.
         """
-        for _, key in event_search_keys(event):
-            known = keys or b""
-            if key in {known[start : start + len(key)] for start in range(0, len(known), len(key))}:
-                continue
-            self._db.execute("INSERT OR IGNORE INTO search (key, session) VALUES (?, ?)", (key, session))
-            keys = known + key
+        for _, key in event_search_keys(event, secret=self._codec.search_secrets[0]):
+            if key not in split_keys(keys):
+                self._db.execute("INSERT OR IGNORE INTO search (key, session) VALUES (?, ?)", (key, session))
+                keys = (keys or b"") + key
         return keys
+
+    def renew(self, session: bytes, events: Sequence[WebhookEvent], keys: bytes) -> None:
+        """Replace the keys of a session, which other secrets may have made, by those of its events."""
+        renewed: bytes | None = None
+        for event in events:
+            for _, key in event_search_keys(event, secret=self._codec.search_secrets[0]):
+                if key not in split_keys(renewed):
+                    renewed = (renewed or b"") + key
+        if renewed == keys:
+            return
+        for key in split_keys(keys):
+            self._db.execute("DELETE FROM search WHERE key = ? AND session = ?", (key, session))
+        for key in split_keys(renewed):
+            self._db.execute("INSERT OR IGNORE INTO search (key, session) VALUES (?, ?)", (key, session))
+        self._db.execute("UPDATE session SET keys = ? WHERE id = ?", (renewed, session))
 
     def is_complete(self) -> bool:
         """Return whether the events of earlier versions are in the table."""
@@ -97,7 +113,7 @@ class SearchTable:
         rows = self._db.execute(query, (start, last, _MOST_INDEXED)).fetchall()
         for _, session, kind, body in rows:
             with suppress(InboxError):  # an event that cannot be read has no values
-                event = load_stored_event(kind, body)
+                event = self._codec.load_event(kind, body, session)
                 before = self._db.execute("SELECT keys FROM session WHERE id = ?", (session,)).fetchone()
                 if before is not None and (keys := self.add(session, event, before[0])) != before[0]:
                     self._db.execute("UPDATE session SET keys = ? WHERE id = ?", (keys, session))
@@ -132,7 +148,7 @@ class SearchTable:
         query = f"SELECT {columns} FROM session WHERE {which} ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts
         found: list[tuple[SessionSummary, PageStart]] = []
         for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*rows, *values)):
-            status = _load_status(name, state)
+            status = self._load_status(name, state, session)
             if search.status is not None and status != search.status:
                 continue
             summary = SessionSummary(
@@ -148,6 +164,17 @@ class SearchTable:
                 return found, found[-1][1]
         return found, PageStart(*candidates[-1]) if len(candidates) == _MOST_EXAMINED else None
 
+    def _load_status(self, name: object, state: object, session: bytes) -> Status | None:
+        """Return the status of a session; an earlier version has stored it in the state only."""
+        if isinstance(name, str):
+            with suppress(ValueError):
+                return Status(name)
+        if state is None:
+            return None
+        with suppress(InboxError):
+            return self._codec.load_state(state, session).status
+        return None
+
     def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> list[tuple[float, int]]:
         """Return the times and rows of sessions to look at, the latest first."""
         conditions: list[str] = []
@@ -155,8 +182,10 @@ class SearchTable:
         for field in ("vendor_data", "end_user_id"):
             value = getattr(search, field)
             if value is not None:
-                conditions.append("id IN (SELECT session FROM search WHERE key = ?)")
-                values.append(search_key(field, value))
+                secrets = self._codec.search_secrets
+                marks = ",".join("?" * len(secrets))
+                conditions.append(f"id IN (SELECT session FROM search WHERE key IN ({marks}))")  # noqa: S608  marks
+                values += [search_key(field, value, secret=secret) for secret in secrets]
         if search.session_id is not None:
             conditions.append("id = ?")
             values.append(encode(search.session_id))
@@ -212,15 +241,3 @@ def _conditions(search: SessionSearch) -> tuple[str, list[object]]:
             table = "delivery WHERE delivery.session = session.id"
         conditions.append(f"AND EXISTS (SELECT 1 FROM {table} AND {which})")  # noqa: S608  fixed texts
     return " ".join(conditions), values
-
-
-def _load_status(name: object, state: object) -> Status | None:
-    """Return the status of a session; an earlier version has stored it in the state only."""
-    if isinstance(name, str):
-        with suppress(ValueError):
-            return Status(name)
-    if state is None:
-        return None
-    with suppress(InboxError):
-        return load_stored_state(state).status
-    return None

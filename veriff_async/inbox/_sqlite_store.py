@@ -13,15 +13,7 @@ from veriff_async._storage.sqlite_file import Database
 from veriff_async.errors import InboxError
 from veriff_async.inbox._sqlite_deliveries import DeliveryTable, load_names
 from veriff_async.inbox._sqlite_retention import SessionRetention
-from veriff_async.inbox._sqlite_schema import (
-    BUSY_TIMEOUT,
-    SCHEMA,
-    decode,
-    decode_optional,
-    encode,
-    load_stored_event,
-    load_stored_state,
-)
+from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, SCHEMA, RowCodec, decode, encode
 from veriff_async.inbox._sqlite_search import SearchTable
 from veriff_async.models.delivery import Delivery
 from veriff_async.models.inbox_search import InboxStatistics
@@ -31,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from veriff_async._storage.encrypted_text import TextCodec
     from veriff_async.config import Retention
     from veriff_async.inbox._sqlite_deliveries import LeasedRow
     from veriff_async.inbox._sqlite_search import PageStart
@@ -41,6 +34,9 @@ if TYPE_CHECKING:
     from veriff_async.models.state import SessionState
 
 __all__ = ("SqliteEventStore",)
+
+# Rows of which one transaction encrypts the texts again.
+_RENEWED_AT_ONCE: Final = 100
 
 # Ids in one query.
 _CHUNK_SIZE: Final = 500
@@ -60,16 +56,18 @@ class SqliteEventStore(Database):
         path: The file.
         retention: How much is kept.
         now: The time in seconds since 1970.
+        codec: Encodes and decodes stored texts.
     """
 
-    def __init__(self, path: Path, retention: Retention, now: Callable[[], float]) -> None:
+    def __init__(self, path: Path, retention: Retention, now: Callable[[], float], codec: TextCodec) -> None:
         """Open the file; see `Database`."""
         super().__init__(path, SCHEMA, timeout=BUSY_TIMEOUT)
         self._now = now
         self._max_events = retention.max_events_per_session
         self._retention = SessionRetention(self._db, retention, now)
         self._deliveries = DeliveryTable(self._db)
-        self._search = SearchTable(self._db)
+        self._codec = RowCodec(codec)
+        self._search = SearchTable(self._db, self._codec)
 
     def last_change(self) -> int:
         """Return the number of the last change of a state."""
@@ -98,7 +96,9 @@ class SqliteEventStore(Database):
         query = "SELECT number FROM event WHERE session = ? AND key = ?"
         existing: tuple[int] | None = self._db.execute(query, (session, key)).fetchone()
         state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
-        text = None if state is None or state is before else dump_state(state)
+        text = None
+        if state is not None and state is not before:
+            text = self._codec.encode("state", dump_state(state), session)
         # All steps that can fail for this event alone are done: an error must not leave an event without its state.
         if existing is None:
             number = position = self._insert(session, event, body, ignored)
@@ -129,7 +129,8 @@ class SqliteEventStore(Database):
             (session, self._retention.time),
         )
         self._retention.added += is_new
-        self._db.execute("INSERT OR REPLACE INTO submission (session, text) VALUES (?, ?)", (session, encode(text)))
+        stored = self._codec.encode("submission", encode(text), session)
+        self._db.execute("INSERT OR REPLACE INTO submission (session, text) VALUES (?, ?)", (session, stored))
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
         """Return the states of those sessions that have one.
@@ -141,14 +142,13 @@ class SqliteEventStore(Database):
         states: dict[str, SessionState] = {}
         for chunk in _chunks([encode(session_id) for session_id in session_ids]):
             marks = ",".join("?" * len(chunk))
-            columns = f"state, touched, {_SUBMISSION}"
+            columns = f"id, state, touched, {_SUBMISSION}"
             kept = "state NOT NULL AND (touched > ? OR queued > 0)"
             query = f"SELECT {columns} FROM session WHERE {kept} AND id IN ({marks})"  # noqa: S608  marks
-            for text, touched, submission in self._db.execute(query, (oldest, *chunk)):
-                state = load_stored_state(text)
-                states[state.session_id] = evolve(
-                    state, submission=decode_optional(submission), recorded_at=float(touched)
-                )
+            for session, text, touched, stored in self._db.execute(query, (oldest, *chunk)):
+                state = self._codec.load_state(text, session)
+                submission = self._codec.load_submission(stored, session)
+                states[state.session_id] = evolve(state, submission=submission, recorded_at=float(touched))
         return states
 
     def events(self, session_id: str | None) -> tuple[WebhookEvent, ...]:
@@ -157,12 +157,13 @@ class SqliteEventStore(Database):
         Raises:
             InboxError: One of them cannot be read.
         """
+        session = encode(session_id or "")
         rows = self._db.execute(
             "SELECT kind, body FROM event WHERE session = "
             "(SELECT id FROM session WHERE id = ? AND (touched > ? OR queued > 0)) ORDER BY number",
-            (encode(session_id or ""), self._retention.oldest_kept()),
+            (session, self._retention.oldest_kept()),
         )
-        return tuple(load_stored_event(kind, body) for kind, body in rows)
+        return tuple(self._codec.load_event(kind, body, session) for kind, body in rows)
 
     def has_due(self) -> bool:
         """Return whether `lease` would find an event, without a transaction that writes."""
@@ -179,7 +180,7 @@ class SqliteEventStore(Database):
         for lease, attempt, names, kind, body, recorded, ignored, session in rows:
             session_id = decode(session)
             try:
-                event = load_stored_event(kind, body)
+                event = self._codec.load_event(kind, body, session)
                 state = self.states([session_id]).get(session_id)
             except InboxError:
                 unreadable.append(lease)
@@ -270,8 +271,51 @@ class SqliteEventStore(Database):
     def erase(self, session_ids: Sequence[str], refuse_for: float) -> int:
         """Delete sessions and refuse their later events, inside a transaction; return how many were stored."""
         sessions = [encode(session_id) for session_id in session_ids]
-        self._retention.refuse([search_key(ERASED, session_id) for session_id in session_ids], refuse_for)
+        secret = self._codec.search_secrets[0]
+        keys = [search_key(ERASED, session_id, secret=secret) for session_id in session_ids]
+        self._retention.refuse(keys, refuse_for)
         return self._retention.delete(sessions)
+
+    def reencrypt(self, table: str, start: int) -> tuple[int, int | None]:
+        """Write some texts again that are not stored as they would be stored now, inside a transaction.
+
+        Args:
+            table: ``event``, or ``session`` for states, submissions and keys of the search.
+            start: The first row; each part returns the start of the next one.
+
+        Returns:
+            How many texts were written, and where the next part begins, or ``None`` after the last one.
+        """
+        if table == "event":
+            query = "SELECT number, session, body FROM event WHERE number >= ? ORDER BY number LIMIT ?"
+        else:
+            query = (
+                f"SELECT rowid, id, state, {_SUBMISSION}, keys FROM session"  # noqa: S608  a fixed text
+                " WHERE rowid >= ? ORDER BY rowid LIMIT ?"
+            )
+        rows = self._db.execute(query, (start, _RENEWED_AT_ONCE)).fetchall()
+        renew = self._renew_event if table == "event" else self._renew_session
+        written = sum(renew(*row) for row in rows)
+        self._retention.is_stale |= written > 0
+        return written, rows[-1][0] + 1 if len(rows) == _RENEWED_AT_ONCE else None
+
+    def _renew_event(self, number: int, session: bytes, body: object) -> int:
+        text = self._codec.renew("event", body, session)
+        if text is not None:
+            self._db.execute("UPDATE event SET body = ? WHERE number = ?", (text, number))
+        return text is not None
+
+    def _renew_session(self, row: int, session: bytes, state: object, submission: object, keys: bytes | None) -> int:
+        text = self._codec.renew("state", state, session)
+        if text is not None:
+            self._db.execute("UPDATE session SET state = ? WHERE rowid = ?", (text, row))
+        other = self._codec.renew("submission", submission, session)
+        if other is not None:
+            self._db.execute("UPDATE submission SET text = ? WHERE session = ?", (other, session))
+        if keys:
+            events = self._db.execute("SELECT kind, body FROM event WHERE session = ?", (session,)).fetchall()
+            self._search.renew(session, [self._codec.load_event(kind, body, session) for kind, body in events], keys)
+        return (text is not None) + (other is not None)
 
     def _count_rows(self) -> tuple[int, int]:
         """Return the number of sessions with events, and of events."""
@@ -293,7 +337,8 @@ class SqliteEventStore(Database):
     def _insert(self, session: bytes, event: WebhookEvent, body: bytes, ignored: IgnoredReason | None) -> int:
         """Insert an event, and return its number."""
         reason = None if ignored is None else ignored.value
-        row = (session, encode(event.dedup_key), event.kind, body, self._retention.time, reason)
+        stored = self._codec.encode("event", body, session)
+        row = (session, encode(event.dedup_key), event.kind, stored, self._retention.time, reason)
         query = "INSERT INTO event (session, key, kind, body, recorded, ignored) VALUES (?, ?, ?, ?, ?, ?)"
         return self._db.execute(query, row).lastrowid or 0
 
@@ -351,8 +396,8 @@ class SqliteEventStore(Database):
         if self._retention.is_expired(touched, queued):
             self._retention.delete([session])
             return None
-        state = None if text is None else load_stored_state(text)
-        return row, state, events, queued, keys, decode_optional(submission)
+        state = None if text is None else self._codec.load_state(text, session)
+        return row, state, events, queued, keys, self._codec.load_submission(submission, session)
 
     def _recorded_at(self, session: bytes) -> float:
         """Return when the last event of a session was recorded, for events of an earlier version."""
@@ -363,8 +408,8 @@ class SqliteEventStore(Database):
         if not session or not self._retention.has_erased():
             return False
         query = "SELECT 1 FROM erased WHERE key = ? AND until > ?"
-        key = search_key(ERASED, decode(session))
-        return self._db.execute(query, (key, self._retention.reference_time)).fetchone() is not None
+        keys = (search_key(ERASED, decode(session), secret=secret) for secret in self._codec.search_secrets)
+        return any(self._db.execute(query, (key, self._retention.reference_time)).fetchone() for key in keys)
 
 
 def _chunks(ids: list[bytes]) -> Iterator[list[bytes]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from veriff_async._storage.encrypted_text import TextCodec
     from veriff_async.config import Retention
     from veriff_async.inbox._pubsub import Broadcaster
 
@@ -69,10 +70,16 @@ class EventWriter(SqliteEventStore):
     """The connection that writes."""
 
     def __init__(
-        self, path: Path, retention: Retention, now: Callable[[], float], *, publisher: ChangePublisher
+        self,
+        path: Path,
+        retention: Retention,
+        now: Callable[[], float],
+        codec: TextCodec,
+        *,
+        publisher: ChangePublisher,
     ) -> None:
         """Open the file, and take who publishes changes."""
-        super().__init__(path, retention, now)
+        super().__init__(path, retention, now, codec)
         self._publisher = publisher
         self._purged_at = -_PURGE_INTERVAL
 
@@ -142,17 +149,18 @@ class EventWriter(SqliteEventStore):
 class EventReader(SqliteEventStore):
     """The connection that reads, and that looks for commits of other processes while there are subscribers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the options of the inbox
         self,
         path: Path,
         retention: Retention,
         now: Callable[[], float],
+        codec: TextCodec,
         *,
         publisher: ChangePublisher,
         watch: float,
     ) -> None:
         """Open the file, and take who publishes changes and the seconds between two looks."""
-        super().__init__(path, retention, now)
+        super().__init__(path, retention, now, codec)
         self._publisher = publisher
         self._watch = watch
         self._data_version: int | None = None

@@ -25,10 +25,12 @@ from veriff_async._protocol.inbox_arguments import (
     check_settlement,
     check_submission,
 )
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.sqlite_file import database_path
 from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
+from veriff_async.errors import InboxError
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from veriff_async.encryption import KeyRing
     from veriff_async.inbox._sqlite_search import PageStart
     from veriff_async.inbox._sqlite_store import SqliteEventStore
     from veriff_async.models.delivery import Delivery, DeliveryRecord
@@ -84,9 +87,11 @@ class SqliteInbox:
             while.
         now: The time in seconds since 1970, for tests in which days pass. A clock that is more than a day away from the
             last record is trusted only after it has advanced by a day: until then it deletes nothing.
+        encryption: Keys with which the bodies of events, states and submissions are encrypted; see `reencrypt`. The ids
+            of sessions, kinds, times and statuses stay readable.
 
     Raises:
-        ConfigurationError: The path names no file, or `watch` is not above zero.
+        ConfigurationError: The path names no file, `watch` is not above zero, or `encryption` is not a `KeyRing`.
 
     Example:
         >>> async with SqliteInbox("veriff.db") as inbox, VeriffClient.from_env(inbox=inbox) as veriff:
@@ -102,18 +107,22 @@ class SqliteInbox:
         retention: Retention | None = None,
         watch: float = _WATCH,
         now: Callable[[], float] = time.time,
+        encryption: KeyRing | None = None,
     ) -> None:
         """Check the options; nothing is opened yet."""
         file = database_path(path, owner="inbox", memory="MemoryInbox")
         retention = Retention() if retention is None else check_retention(retention)
         check_number("watch", watch, above=True, remedy="give seconds above zero")
         check_clock(now)
+        codec = TextCodec(encryption, error=InboxError, owner="inbox")
         # The functions below must not refer to this object, or it would never be collected and never warn.
         self._broadcaster = Broadcaster()
         publisher = ChangePublisher(self._broadcaster)
         opens: Mapping[str, Callable[[Path], SqliteEventStore]] = {
-            "inbox writer": partial(EventWriter, retention=retention, now=now, publisher=publisher),
-            "inbox reader": partial(EventReader, retention=retention, now=now, publisher=publisher, watch=watch),
+            "inbox writer": partial(EventWriter, retention=retention, now=now, codec=codec, publisher=publisher),
+            "inbox reader": partial(
+                EventReader, retention=retention, now=now, codec=codec, publisher=publisher, watch=watch
+            ),
         }
         self._group = WorkerGroup(file, opens, ERRORS, reopens=True, on_end=self._broadcaster.end)
 
@@ -258,6 +267,29 @@ class SqliteInbox:
             await self._group.run_in_thread(partial(remove_remains, change=CHANGE, owner=SCHEMA.owner))
         return found
 
+    async def reencrypt(self) -> int:
+        """Write everything again that is not encrypted with the first key of the ring, or is although it has no ring.
+
+        Call it after a key was added, and before an old one is removed. It works in small transactions, so other
+        processes continue; it may be called again after an interruption. All processes must have the new key.
+
+        Returns:
+            How many texts were written again.
+
+        Raises:
+            InboxError: Some may not have been written; call it again.
+        """
+        total = 0
+        for table in ("event", "session"):
+            start: int | None = 0
+            while start is not None:
+                part = partial(_reencrypt, table=table, start=start)
+                written, start = await self._group.run(part, worker=_WRITER, writes=True)
+                total += written
+        if total:
+            await self._group.run_in_thread(partial(remove_remains, change=CHANGE, owner=SCHEMA.owner))
+        return total
+
     async def aclose(self) -> None:
         """Finish the records that were begun, and close the file.
 
@@ -274,3 +306,7 @@ def _find_sessions(
 
 def _erase(store: SqliteEventStore, *, ids: Sequence[str], refuse_for: float) -> int:
     return store.erase(ids, refuse_for)
+
+
+def _reencrypt(store: SqliteEventStore, *, table: str, start: int) -> tuple[int, int | None]:
+    return store.reencrypt(table, start)
