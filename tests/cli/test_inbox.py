@@ -430,6 +430,17 @@ def test_postgresql(invoke: Invoke, postgres: PostgresDatabase) -> None:
     assert "1 dead events queued again." in invoke("inbox", "dead", "retry", "--all", "--inbox", postgres.url).stdout
 
 
+def test_a_password_in_the_variable_is_used(invoke: Invoke) -> None:
+    """Only arguments are visible to others; the error of the server contains no password."""
+    url = "redis://me:secret@127.0.0.1:9/0"
+    for command in (("stats",), ("dead", "list")):
+        result = invoke("inbox", *command, VERIFF_INBOX=url)
+        assert (1, True) == (result.exit_code, result.stderr.startswith("Error: "))
+        assert "secret" not in result.output
+    result = invoke("retention", "overdue", VERIFF_INBOX=url)
+    assert "set VERIFF_INBOX instead" not in result.stderr
+
+
 @needs_posix
 def test_a_terminal_of_80_columns_has_whole_ids(
     run_in_terminal: Callable[..., tuple[int, str]], path: Path, without_coverage: None

@@ -51,13 +51,15 @@ class InboxAddress:
         Raises:
             click.UsageError: No inbox is given, no file has this path, or an option is of no use.
         """
-        found = address or os.environ.get(INBOX_VARIABLE, "").strip()
+        variable = os.environ.get(INBOX_VARIABLE, "").strip()
+        found = address or variable
         if not found:
             msg = (
                 f"Give the inbox with --inbox, or set {INBOX_VARIABLE}: a SQLite file, or a URL of Redis or PostgreSQL."
             )
             raise click.UsageError(msg)
-        if address and address.startswith((*_REDIS, *_POSTGRES)) and _has_password(address):
+        # Options of some commands have the variable as their default.
+        if found != variable and found.startswith((*_REDIS, *_POSTGRES)) and _has_password(found):
             msg = f"--inbox has a password, which every user of the machine can read: set {INBOX_VARIABLE} instead."
             raise click.UsageError(msg)
         if prefix is not None and not found.startswith(_REDIS):
