@@ -265,3 +265,27 @@ async def test_error_names_the_remedy_and_no_secret(postgres: PostgresDatabase) 
             await inbox.record(session_event("s", "started"))
         assert "s3cr3t" not in str(caught.value)
         assert caught.value.__cause__ is None
+
+
+async def test_erasure_of_tables_of_another_user(postgres: PostgresDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """A user who may not vacuum the tables erases the rows, and one warning says that bytes may be left."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.record(session_event("s", "started"))
+    user = f"user_{postgres.schema}"
+
+    def create_user() -> None:
+        postgres.execute(f"CREATE ROLE {user} LOGIN")
+        postgres.execute(f"GRANT USAGE ON SCHEMA {postgres.schema} TO {user}")
+        for kind in ("TABLES", "SEQUENCES"):
+            postgres.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA {postgres.schema} TO {user}")
+
+    await asyncio.to_thread(create_user)
+    try:
+        async with PostgresInbox(postgres.url.replace("postgres@", f"{user}@"), migrate=False) as inbox:
+            assert 1 == await inbox.erase(["s", "unknown"])
+            assert 0 == await inbox.erase(["s"])
+            assert not await inbox.get_states(["s"])
+    finally:
+        await asyncio.to_thread(postgres.execute, f"DROP OWNED BY {user}; DROP ROLE {user}")
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "VACUUM FULL" in warning.getMessage()

@@ -78,6 +78,11 @@ WITH tombstone AS (
 SELECT count(*), {DURABLE} FROM deleted
 """
 
+_SIZE: Final = """
+SELECT sum(pg_total_relation_size(oid))::bigint, bool_and(pg_has_role(relowner, 'USAGE'))
+FROM pg_class WHERE oid = ANY (%(tables)s::regclass[])
+"""
+
 
 async def delete_expired(connection: Connection, tables: EventTables) -> int:
     """Delete sessions that were without an event for too long, one batch at most, and return how many."""
@@ -123,10 +128,10 @@ async def clear_files(connection: Connection) -> bool:
     Args:
         connection: In no transaction.
     """
-    sizes = ", ".join(f"pg_total_relation_size('{table}')" for table in _TABLES)
-    row = await fetch_one(connection, f"SELECT {sizes}")
-    is_small = row is not None and sum(row) <= _MAX_REWRITTEN
+    row = await fetch_one(connection, _SIZE, {"tables": list(_TABLES)})
+    size, is_owner = row or (0, False)
+    is_small = size <= _MAX_REWRITTEN
     await execute(connection, f"SET lock_timeout = {_LOCK_TIMEOUT}".encode())
-    for table in _TABLES:
+    for table in _TABLES:  # those of another owner are skipped by the server
         await execute(connection, f"VACUUM {'(FULL) ' if is_small else ''}{table}")
-    return is_small
+    return is_small and bool(is_owner)

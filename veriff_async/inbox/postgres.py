@@ -341,9 +341,9 @@ class PostgresInbox:
 
         Tables of up to 64 MiB are then rewritten, so that their files hold nothing of these sessions. Rewriting larger
         ones would stop the records of webhooks for too long: they are vacuumed, and the deleted bytes stay in the free
-        space of their files until PostgreSQL uses it again. One warning says so; run ``VACUUM FULL`` on the tables
-        ``veriff_inbox_*`` at a quiet time, or keep them on an encrypted disk. The write-ahead log of the server, its
-        replicas and its backups are outside the reach of this method.
+        space of their files until PostgreSQL uses it again. The same holds for tables of another owner. One warning
+        says so; run ``VACUUM FULL`` on the tables ``veriff_inbox_*`` at a quiet time, or keep them on an encrypted
+        disk. The write-ahead log of the server, its replicas and its backups are outside the reach of this method.
         """
         wanted = check_erasure(session_ids, refuse_for)
         count = 0
@@ -394,8 +394,8 @@ class PostgresInbox:
             if not is_clear and not self._has_warned:
                 self._has_warned = True
                 _LOG.warning(
-                    "The tables of the inbox are too large to be rewritten after each erasure: erased rows stay in the "
-                    "free space of their files until PostgreSQL uses it again, or until you run VACUUM FULL."
+                    "The tables of the inbox belong to another user, or are too large to be rewritten after an erasure: "
+                    "erased bytes stay in the free space of their files until you run VACUUM FULL."
                 )
             return
 
