@@ -394,7 +394,7 @@ class PostgresInbox:
             if not is_clear and not self._has_warned:
                 self._has_warned = True
                 _LOG.warning(
-                    "The tables of the inbox belong to another user, or are too large to be rewritten after an erasure: "
+                    "The tables of the inbox belong to another user, or are too large to rewrite after an erasure: "
                     "erased bytes stay in the free space of their files until you run VACUUM FULL."
                 )
             return
