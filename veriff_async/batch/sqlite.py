@@ -22,6 +22,7 @@ from attrs import evolve
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._protocol.json.decode import dump
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.sqlite_file import Database, FileGuard, Schema, close_database, connect, database_path
 from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from veriff_async.batch._records import JobRecord
     from veriff_async.batch._session_limits import SessionLimits, SessionUsage
+    from veriff_async.encryption import KeyRing
 
 __all__ = ("SqliteJournal",)
 
@@ -100,10 +102,12 @@ class SqliteJournal:
 
     Args:
         path: The file. It is created if it is missing, its folder is not.
+        encryption: Keys with which the records are encrypted; without it they are readable. The ids and states of jobs
+            always are. See `reencrypt`.
 
     Raises:
-        ConfigurationError: The path names no file. The first use raises it for a file that is not a journal, or that
-            has several hard links.
+        ConfigurationError: The path names no file, or `encryption` is not a `KeyRing`. The first use raises it for a
+            file that is not a journal, or that has several hard links.
 
     Example:
         >>> async with SqliteJournal("batch.db") as journal, VeriffClient.from_env() as veriff:
@@ -111,11 +115,13 @@ class SqliteJournal:
         ...         print(result.job_id, result.state)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Check the path; nothing is opened yet."""
+    def __init__(self, path: str | os.PathLike[str], *, encryption: KeyRing | None = None) -> None:
+        """Check the options; nothing is opened yet."""
         file = database_path(path, owner="journal", memory="MemoryJournal")
         # A failed thread is not replaced: the claims on the file ended with it, and another run may have taken them.
-        self._group = WorkerGroup(file, {"journal": _JournalFile}, _ERRORS, reopens=False)
+        self._codec = TextCodec(encryption, error=JournalError, owner="journal")
+        open_file = partial(_JournalFile, codec=self._codec)
+        self._group = WorkerGroup(file, {"journal": open_file}, _ERRORS, reopens=False)
         self._claims: dict[str, int] = {}
         """The creations in the last record of each claimed job."""
 
@@ -188,7 +194,8 @@ class SqliteJournal:
         before = self._claims.get(record.job_id)
         if before is None:
             raise claimed_error(record.job_id)
-        return (record.job_id, record.state.value, dump_record(record)), before
+        text = self._codec.encode(dump_record(record), "record", record.job_id)
+        return (record.job_id, record.state.value, text), before
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return the record of a job; see `Journal.read`."""
@@ -219,6 +226,29 @@ class SqliteJournal:
         await self._group.run_in_thread(partial(remove_remains, change=_CHANGE, owner=_SCHEMA.owner))
         return erased
 
+    async def reencrypt(self) -> int:
+        """Write every record again that is not encrypted with the first key of the ring, or is although it has no ring.
+
+        Call it after a key was added, and before an old one is removed; it may be called again after an interruption.
+        It holds the file as a claim does.
+
+        Returns:
+            How many records were written again.
+
+        Raises:
+            JournalError: Another run uses the file, or some records may not have been written; call it again.
+        """
+        total, last = 0, 0
+        while True:
+            written, end = await self._group.run(partial(_JournalFile.reencrypt, last=last))
+            total += written
+            if end is None:
+                break
+            last = end
+        if total:
+            await self._group.run_in_thread(partial(remove_remains, change=_CHANGE, owner=_SCHEMA.owner))
+        return total
+
     async def aclose(self) -> None:
         """Finish the writes that were begun, and close the file for good; a second call does nothing."""
         self._claims.clear()
@@ -228,8 +258,9 @@ class SqliteJournal:
 class _JournalFile(Database):
     """The rows of a journal, and the lock of the process that runs jobs with it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codec: TextCodec) -> None:
         super().__init__(path, _SCHEMA, timeout=_BUSY_TIMEOUT)
+        self._codec = codec
         self._lock: sqlite3.Connection | None = None
         self._rows: dict[str, _Row] = {}
         self._changes: list[tuple[str, int, int, float]] = []
@@ -294,9 +325,9 @@ class _JournalFile(Database):
 
     def _find_jobs(self, session_id: str) -> list[str]:
         """Return the jobs of a session. The search in bytes excludes nearly all records without decoding them."""
-        text = dump(session_id)
-        rows = self._db.execute("SELECT id, record FROM job WHERE instr(record, ?)", (text,)).fetchall()
-        return [job_id for job_id, record in rows if _load(record).session_id == session_id]
+        query = "SELECT id, record FROM job WHERE instr(record, ?) OR substr(record, 1, 1) <> x'7b'"  # or is encrypted
+        rows = self._db.execute(query, (dump(session_id),)).fetchall()
+        return [job_id for job_id, record in rows if self._load(record, job_id).session_id == session_id]
 
     def _hold(self) -> None:
         """Hold the file for this process."""
@@ -365,9 +396,9 @@ class _JournalFile(Database):
         """
         row = self._rows.get(job_id)
         if row is not None:
-            return _load(row[2])
+            return self._load(row[2], job_id)
         found = self._db.execute("SELECT record FROM job WHERE id = ?", (job_id,)).fetchone()
-        return None if found is None else _load(found[0])
+        return None if found is None else self._load(found[0], job_id)
 
     def page(self, *, after: int, states: Sequence[JobState]) -> list[tuple[int, JobRecord]]:
         """Return records with their numbers, from the one after a number on.
@@ -378,10 +409,45 @@ class _JournalFile(Database):
         self._write_rows()
         marks = ", ".join("?" * len(states))
         rows = self._db.execute(
-            f"SELECT number, record FROM job WHERE number > ? AND state IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
+            f"SELECT number, id, record FROM job WHERE number > ? AND state IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
             (after, *(state.value for state in states), _PAGE_SIZE),
         ).fetchall()  # all of them: a cursor that is not read to its end would keep its snapshot of the file
-        return [(number, _load(record)) for number, record in rows]
+        return [(number, self._load(record, job_id)) for number, job_id, record in rows]
+
+    def reencrypt(self, last: int) -> tuple[int, int | None]:
+        """Write some records again that are not stored as they would be stored now.
+
+        Args:
+            last: The number of the last record of the part before.
+
+        Returns:
+            How many were written, and the last number, or ``None`` after the last part.
+
+        Raises:
+            JournalError: Another process holds the file, or a record cannot be decrypted.
+        """
+        self._hold()
+        self._write_rows()
+        query = "SELECT number, id, record FROM job WHERE number > ? ORDER BY number LIMIT ?"
+        rows = self._db.execute(query, (last, _PAGE_SIZE)).fetchall()
+        texts = [
+            (self._codec.encode(self._codec.decode(record, "record", job_id), "record", job_id), number)
+            for number, job_id, record in rows
+            if isinstance(record, bytes) and not self._codec.is_current(record)
+        ]
+        if texts:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("UPDATE job SET record = ? WHERE number = ?", texts)
+            self._db.execute("COMMIT")
+        return len(texts), rows[-1][0] if rows else None
+
+    def _load(self, text: object, job_id: str) -> JobRecord:
+        # SQLite lets other programs put any kind of value into a column.
+        try:
+            return load_record(self._codec.decode(text, "record", job_id) if isinstance(text, bytes) else b"")
+        except DecodeError:
+            msg = "A record of the journal cannot be read: look for a newer veriff-async."
+        raise JournalError(msg)
 
     def count_by_state(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
@@ -403,13 +469,4 @@ def _lock(path: Path) -> sqlite3.Connection:
     else:
         return lock
     msg = "Another run uses this journal: let it end, or give this one a journal of its own."
-    raise JournalError(msg)
-
-
-def _load(text: object) -> JobRecord:
-    # SQLite lets other programs put any kind of value into a column.
-    try:
-        return load_record(text if isinstance(text, bytes) else b"")
-    except DecodeError:
-        msg = "A record of the journal cannot be read: look for a newer veriff-async."
     raise JournalError(msg)

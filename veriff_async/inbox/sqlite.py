@@ -87,8 +87,8 @@ class SqliteInbox:
             while.
         now: The time in seconds since 1970, for tests in which days pass. A clock that is more than a day away from the
             last record is trusted only after it has advanced by a day: until then it deletes nothing.
-        encryption: Keys with which the bodies of events, states and submissions are encrypted; see `reencrypt`. The ids
-            of sessions, kinds, times and statuses stay readable.
+        encryption: Keys with which the bodies of events, states and submissions are encrypted; without it they are
+            readable. The ids of sessions, kinds, times and statuses always are. See `reencrypt`.
 
     Raises:
         ConfigurationError: The path names no file, `watch` is not above zero, or `encryption` is not a `KeyRing`.
