@@ -167,6 +167,7 @@ class PostgresInbox:
         self._leases_in_transactions: set[str] = set()
         self._next_deletion = 0.0
         self._next_count_at = 0
+        self._surplus = 0
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -425,16 +426,20 @@ class PostgresInbox:
 
     async def _delete_old(self, new_session: int | None) -> None:
         """Delete a batch of sessions that are too old or too many, if it is time to look for them."""
-        most = self._tables.retention.max_sessions
+        most, seconds = self._tables.retention.max_sessions, min(1.0, self._server.timeout)
         if new_session is not None and new_session >= self._next_count_at:
-            # Numbers only grow, so the last one bounds how many sessions were added since the last count.
+            # Numbers only grow, so the last one bounds how many sessions were added since the last count. One per cent
+            # more than needed is deleted, so that not every record has to count.
+            self._next_count_at = new_session + max(1, most // 100)
             count = await self._server.run(count_sessions)
-            if count > most:
-                # One per cent more than needed, so that not every record has to count.
-                surplus = count - most + most // 100
-                count -= await self._server.run(lambda connection: delete_oldest(connection, self._tables, surplus))
-            self._next_count_at = new_session + max(1, most - count)
+            self._surplus = count - most + most // 100 if count > most else 0
+            self._next_count_at = max(self._next_count_at, new_session + most - count)
+        if self._surplus > 0:
+            delete = partial(delete_oldest, tables=self._tables, count=self._surplus)
+            deleted = await self._server.run(delete, seconds=seconds)
+            self._surplus = self._surplus - deleted if deleted else 0  # the others wait for handlers
         if time.monotonic() >= self._next_deletion:
-            deleted = await self._server.run(lambda connection: delete_expired(connection, self._tables))
-            if deleted < BATCH_SIZE:
-                self._next_deletion = time.monotonic() + _DELETE_INTERVAL
+            self._next_deletion = time.monotonic() + _DELETE_INTERVAL
+            deleted = await self._server.run(partial(delete_expired, tables=self._tables), seconds=seconds)
+            if deleted == BATCH_SIZE:
+                self._next_deletion = 0.0
