@@ -24,7 +24,7 @@ def test_text_comes_back(text: bytes, place: bytes) -> None:
 
 
 def test_equal_texts_are_encrypted_differently() -> None:
-    """Nobody can see that two stored texts are equal."""
+    """A reader of the store cannot see that two texts are equal."""
     ring = KeyRing([bytes(32)])
     assert ring.encrypt(TEXT, PLACE) != ring.encrypt(TEXT, PLACE)
 

@@ -25,7 +25,7 @@ _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _ID_BYTES: Final = 4
 
-# No JSON begins with this byte, so a store can tell what it has encrypted from what it wrote before it had keys.
+# No JSON begins with this byte, so a store can distinguish what it has encrypted from what it wrote before it had keys.
 _MARK: Final = b"\x01"
 _HEADER_BYTES: Final = len(_MARK) + _ID_BYTES + _NONCE_BYTES
 
@@ -74,7 +74,7 @@ class KeyRing:
         self.search_secrets: tuple[bytes, ...] = tuple(
             hmac.digest(secret, b"veriff-async search", "sha256") for secret in secrets
         )
-        """The secrets of keys of search: the first one for new keys, all of them to find earlier ones."""
+        """The secrets of keys of search, the first one for new keys, and all of them to find earlier ones."""
 
     def __repr__(self) -> str:
         """Show how many keys there are, and nothing of them."""
@@ -116,7 +116,7 @@ class KeyRing:
         """Decrypt what `encrypt` returned for the same place.
 
         Raises:
-            DecryptionError: The ring lacks its key, or it was changed or moved.
+            DecryptionError: The ring lacks its key, or the text was changed or moved.
         """
         cipher = self._ciphers.get(data[len(_MARK) : len(_MARK) + _ID_BYTES])
         if cipher is None:

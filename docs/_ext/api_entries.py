@@ -45,6 +45,7 @@ TARGETS: Final = {
     "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
     "Application": "aiohttp.web.Application",
     "ClientSession": "aiohttp.ClientSession",
+    "DecryptionError": f"{PACKAGE}.encryption.DecryptionError",
     "CreateOptions": f"{PACKAGE}.VeriffClient.create_session",
     "DecisionFields": f"{PACKAGE}.sandbox.Sandbox.decide",
     "MediaOptions": f"{PACKAGE}.Media",
@@ -58,7 +59,8 @@ TARGETS: Final = {
 }
 # Types that users never write, and types of projects without an inventory.
 PLAIN: Final = re.compile(
-    r"\b(AsyncBroker|AsyncReader|AsyncTaskiqDecoratedTask|AttrsInstance|Buffer|CollectTask|EncodedText|FaultKind|"
+    r"\b(AnyHandler|AsyncBroker|AsyncConnection|AsyncConnectionPool|AsyncReader|AsyncTaskiqDecoratedTask|"
+    r"AttrsInstance|Buffer|CollectTask|EncodedText|EventT_co|FaultKind|"
     r"IfExists|JobTask|JsonConverter|OnEvent|Redis)$"
 )
 ATTRIBUTE: Final = re.compile(r"\.\. attribute:: (\w+)")

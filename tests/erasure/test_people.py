@@ -118,7 +118,7 @@ async def test_erasure_that_was_killed_leaves_nothing_when_resumed(tmp_path: Pat
     assert await process.wait() == -9
 
     async with ErasureQueue(tmp_path / "erasures.db") as queue, SqliteInbox(tmp_path / "inbox.db") as inbox:
-        (waiting,) = await queue.get_open()
+        (waiting,) = await queue.steps.get_open()
         assert len(waiting.session_ids) == 20
         files = SessionFiles(tmp_path / "downloads" / "{session_id}")
         stores: dict[str, ErasableStore] = {"inbox": inbox, "files": files, "killed": MemoryJournal()}

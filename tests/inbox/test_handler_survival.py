@@ -204,7 +204,7 @@ def check_effects(answered: set[tuple[str, str]], rows: list[tuple[str, str]]) -
             first[session].append(event)
     assert len(answered) >= KILLS
     assert [] == [(session, code) for session, code in answered if not any(code in event for event in first[session])]
-    # The first effects of a session are in the order of recording, whichever process had them.
+    # The first effects of a session are in the order of recording, in any process.
     assert [] == [events for events in first.values() if len(events) > 1 and ":7001:" not in events[0]]
 
 

@@ -65,10 +65,12 @@ class FlakyInbox(MemoryInbox):
         if self.errors[call]:
             raise self.errors[call].pop(0)
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
         """Record, or fail."""
         self.raise_next("record")
-        return await super().record(event, source=source)
+        return await super().record(event, source=source, deliver=deliver)
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Look up, or fail."""
@@ -345,7 +347,9 @@ async def test_inbox_may_return_anything(sandbox: Sandbox, returned: object) -> 
     """An inbox that returns something else than the protocol says counts as failing: calls and waits go on without."""
 
     class OddInbox(MemoryInbox):
-        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+        async def record(
+            self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+        ) -> RecordResult:
             return cast("RecordResult", returned)
 
         async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:

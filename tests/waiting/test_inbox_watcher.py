@@ -52,11 +52,13 @@ class FlakyInbox(MemoryInbox):
         self.subscriptions = 0
         self.ends = asyncio.Event()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
         """Record, or fail."""
         if self.error is not None:
             raise self.error
-        return await super().record(event, source=source)
+        return await super().record(event, source=source, deliver=deliver)
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Look up, or fail."""

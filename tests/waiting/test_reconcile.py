@@ -41,7 +41,9 @@ pytestmark = [pytest.mark.anyio, every_loop]
 class FullInbox(MemoryInbox):
     """An inbox that rejects every record."""
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
         """Reject."""
         msg = "it is full"
         raise InboxError(msg)
@@ -277,10 +279,12 @@ async def test_unreadable_record_fails_its_session(
                     raise error
             return await super().get_states(session_ids)
 
-        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+        async def record(
+            self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+        ) -> RecordResult:
             if event.session_id == ids[0]:
                 raise error
-            return await super().record(event, source=source)
+            return await super().record(event, source=source, deliver=deliver)
 
     result = await reconcile(veriff, Damaged(), ids[:3])
 

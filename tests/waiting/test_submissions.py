@@ -204,10 +204,12 @@ async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
     class FullInbox(MemoryInbox):
         is_full = False
 
-        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+        async def record(
+            self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+        ) -> RecordResult:
             if self.is_full:
                 raise OSError
-            return await super().record(event, source=source)
+            return await super().record(event, source=source, deliver=deliver)
 
     caplog.set_level(logging.INFO, "veriff_async.waiting")
     inbox = FullInbox()

@@ -47,9 +47,11 @@ class RecordingInbox(MemoryInbox):
         super().__init__()
         self.states: list[SessionState] = []
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
+    async def record(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
+    ) -> RecordResult:
         """Record, and keep the state."""
-        result = await super().record(event, source=source)
+        result = await super().record(event, source=source, deliver=deliver)
         if result.state is not None:
             self.states.append(result.state)
         return result

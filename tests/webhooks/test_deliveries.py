@@ -142,7 +142,7 @@ async def test_handlers_get_the_events_of_their_classes(inbox: MemoryInbox) -> N
 
 
 async def test_finished_handlers_are_not_called_again(inbox: MemoryInbox) -> None:
-    """If one of several handlers fails, the next attempt calls it alone, whatever their order."""
+    """If one of several handlers fails, the next attempt calls it alone, in any order of them."""
     receiver, calls = WebhookReceiver(CREDENTIALS, inbox, delivery=SOON), list[str]()
 
     @receiver.on(SessionEvent, name="first")

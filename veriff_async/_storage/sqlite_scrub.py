@@ -83,7 +83,7 @@ def scrub(db: sqlite3.Connection, path: Path, change: str, *, timeout: float) ->
     size: int = db.execute("PRAGMA page_size").fetchone()[0]
     count: int = db.execute("PRAGMA page_count").fetchone()[0]
     if db.execute("PRAGMA auto_vacuum").fetchone()[0] or count >= _MOST_PAGES:
-        # Such files have pages that cannot be told from those of B-trees by their content.
+        # Such files have pages that cannot be distinguished from those of B-trees by their content.
         db.execute("VACUUM")
         empty_log(db, timeout)
         return

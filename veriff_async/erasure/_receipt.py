@@ -23,7 +23,7 @@ class VeriffErasure(StrEnum):
     DELETED = "deleted"
     """Veriff has accepted the deletion; it deletes the data within twelve hours."""
     UNKNOWN = "unknown"
-    """Veriff does not know the session: it was deleted before, or belongs to another integration."""
+    """Veriff does not know the session. It was deleted before, or belongs to another integration."""
     SKIPPED = "skipped"
     """The erasure was started without a client, so Veriff was not asked."""
 

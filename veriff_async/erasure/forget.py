@@ -21,9 +21,10 @@ from attrs import frozen
 from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields
 from veriff_async._protocol.arguments import check_instance, check_text
+from veriff_async.erasure._queue_file import QueuedDeletion
 from veriff_async.erasure._receipt import VeriffErasure
 from veriff_async.erasure._stores import check_stores, find_session_ids
-from veriff_async.erasure.queue import ErasureQueue, QueuedDeletion
+from veriff_async.erasure.queue import ErasureQueue
 from veriff_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from veriff_async.client import VeriffClient
+    from veriff_async.erasure._queue_file import QueuedErasure
     from veriff_async.erasure._receipt import ErasureReceipt
     from veriff_async.erasure._stores import ErasableStore
-    from veriff_async.erasure.queue import QueuedErasure
 
 __all__ = ("forget", "resume_erasures")
 
@@ -121,7 +122,7 @@ async def forget(  # noqa: PLR0913  who, and where
     if client is not None:
         for each in ids:
             client.session(each)  # refuses an id that Veriff cannot have issued, before anything is begun
-    erasure_id = await queue.add(ids, named, integration=_integration_of(client))
+    erasure_id = await queue.steps.add(ids, named, integration=_integration_of(client))
     await _Runner(queue, client, named).run(wait=wait, only=erasure_id)
     return await queue.get_receipt(erasure_id)
 
@@ -154,7 +155,7 @@ async def resume_erasures(
     """
     _check_queue(queue)
     named = check_stores(stores)
-    erasures = [erasure.erasure_id for erasure in await queue.get_open()]
+    erasures = [erasure.erasure_id for erasure in await queue.steps.get_open()]
     await _Runner(queue, client, named, on_progress).run(wait=wait)
     return [await queue.get_receipt(erasure_id) for erasure_id in erasures]
 
@@ -181,15 +182,15 @@ class _Runner:
             due = await self._delete_at_veriff(self.client)
             if due is None or not wait or (only is not None and not await self._is_waiting(only)):
                 break
-            await asyncio.sleep(max(0.0, due - self.queue.now()))
+            await asyncio.sleep(max(0.0, due - self.queue.steps.now()))
         await self._erase_in_stores(again=True)
-        for erasure in await self.queue.get_open():
-            if await self.queue.complete(erasure.erasure_id):
+        for erasure in await self.queue.steps.get_open():
+            if await self.queue.steps.complete(erasure.erasure_id):
                 await self._report(erasure.erasure_id)
 
     async def _erase_in_stores(self, *, again: bool) -> None:
         """Erase in the stores that each erasure has not visited yet; again in all of them, once Veriff has deleted."""
-        for erasure in await self.queue.get_open():
+        for erasure in await self.queue.steps.get_open():
             if again and await self._is_waiting(erasure.erasure_id):
                 continue
             for name, is_done in erasure.stores.items():
@@ -199,7 +200,7 @@ class _Runner:
                         await self._erase(erasure, name, store)
                 elif not is_done:
                     text = "The store was not passed: resume the erasure with a store of this name."
-                    await self.queue.save_problem(erasure.erasure_id, name, text)
+                    await self.queue.steps.save_problem(erasure.erasure_id, name, text)
 
     async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore) -> None:
         try:
@@ -207,15 +208,15 @@ class _Runner:
         except Exception as error:  # noqa: BLE001  a user's store may raise anything, and the others must erase
             text = _describe(error)
             _LOG.warning("A store did not erase: %s", text, extra=log_fields(error=type(error).__name__, cause=text))
-            await self.queue.save_problem(erasure.erasure_id, name, text)
+            await self.queue.steps.save_problem(erasure.erasure_id, name, text)
         else:
-            await self.queue.save_store(erasure.erasure_id, name, erased)
+            await self.queue.steps.save_store(erasure.erasure_id, name, erased)
 
     async def _delete_at_veriff(self, client: VeriffClient) -> float | None:
         """Delete what the quota permits; return when the next deletion may be sent, or ``None`` if none waits."""
         integration = _integration_of(client)
         while True:
-            reserved = await self.queue.reserve_deletion(integration)
+            reserved = await self.queue.steps.reserve_deletion(integration)
             if not isinstance(reserved, QueuedDeletion):
                 return reserved
             can_continue = await self._delete(client, reserved)
@@ -239,8 +240,8 @@ class _Runner:
             problem = None if error.code in _NOT_DECIDED else _describe(error)
         except VeriffError as error:
             state, pause, problem = VeriffErasure.WAITING, _ERROR_DELAY, _describe(error)
-        await self.queue.save_deletion(deletion, state, delay=delay, pause=pause)
-        await self.queue.save_problem(deletion.erasure_id, _VERIFF, problem)
+        await self.queue.steps.save_deletion(deletion, state, delay=delay, pause=pause)
+        await self.queue.steps.save_problem(deletion.erasure_id, _VERIFF, problem)
         return can_continue
 
     async def _is_waiting(self, erasure_id: str) -> bool:

@@ -145,7 +145,7 @@ class _SessionHash:
 
 @define
 class _Changes:
-    """What a transaction writes, beside the time of the last event.
+    """The fields that a transaction writes, except for the time of the last event.
 
     Attributes:
         fields: Fields of the session.

@@ -6,9 +6,10 @@ token with its event, and asks for it afterwards: an event that has the token wa
 as new.
 
 Subscribers are woken by ``NOTIFY``, but not in that transaction: the server lets only one transaction with a ``NOTIFY``
-commit at a time, and lets it wait for the disk meanwhile. So a process notifies after its commits, and one ``NOTIFY``
-stands for all that were made during the last one. It carries no data; a subscriber asks for what has changed, and asks
-about once a second without a ``NOTIFY`` too, since a process may die between its commit and its ``NOTIFY``.
+commit at a time, and the others wait while it waits for the disk. So a process notifies after its commits, and one
+``NOTIFY`` stands for all that were made during the last one. It carries no data; a subscriber asks for what has
+changed, and asks about once a second without a ``NOTIFY`` too, since a process may die between its commit and its
+``NOTIFY``.
 """
 
 from __future__ import annotations

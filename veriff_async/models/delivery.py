@@ -21,7 +21,7 @@ class DeliveryStatus(StrEnum):
     QUEUED = "queued"
     """It waits for its first attempt, for its next one, or for an earlier event of its session."""
     LEASED = "leased"
-    """A process handles it, or has died while it did: then the event is queued again when the lease ends."""
+    """A process handles it. If the process has died, the event is queued again when the lease ends."""
     HANDLED = "handled"
     """All handlers have finished."""
     DEAD = "dead"

@@ -79,7 +79,7 @@ class InboxStatistics:
         dead: Events whose last attempt has failed.
         oldest_queued_age: Seconds since the oldest event was recorded that is queued or leased.
         oldest_session_age: Seconds since the last event of the session that was without one for longest.
-        bytes: Bytes on disk, or in the memory of a server; ``None`` if the store cannot tell.
+        bytes: Bytes on disk, or in the memory of a server; ``None`` if the store does not know.
     """
 
     sessions: int

@@ -147,7 +147,7 @@ class DeliveryContract(ContractCase):
             mine, other = handles[index % 2], handles[1 - index % 2]
             leased = await mine.lease(100, seconds=LEASE)
             check_equal(len(leased), 1, "leased events of a session")
-            check_equal([*await lease_keys(mine), *await lease_keys(other)], [], "leases beside the one of a session")
+            check_equal([*await lease_keys(mine), *await lease_keys(other)], [], "leases next to the one of a session")
             found.append(leased[0].event)
             check_true(await other.settle(leased[0], HANDLED), "the lease was held")
 

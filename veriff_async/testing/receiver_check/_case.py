@@ -20,7 +20,7 @@ class CaseSeverity(Enum):
     """How bad it is when a case fails."""
 
     ERROR = "error"
-    """Webhooks are lost, or forged ones are accepted: the endpoint must be fixed."""
+    """Webhooks are lost, or forged ones are accepted. The endpoint must be fixed."""
     WARNING = "warning"
     """The endpoint works today, and may fail in a situation that is likely."""
     NOTE = "note"
