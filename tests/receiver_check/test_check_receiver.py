@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Final, cast
 from xml.etree import ElementTree as ET
 
 import pytest
 import trustme
-from aiohttp import web
 
 from tests.receiver_check.conftest import CREDENTIALS
 from veriff_async import ConfigurationError, DecisionEvent
@@ -21,7 +22,7 @@ from veriff_async.testing.receiver_check._http_client import Endpoint
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from veriff_async.testing import CaseResult
     from veriff_async.testing.receiver_check._context import CheckOptions
@@ -133,31 +134,53 @@ async def test_address_must_be_one_that_veriff_accepts(url: str, found: str) -> 
     assert (CaseOutcome.FAILED, found) == (finding.outcome, finding.message)
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers 200 to each webhook."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Read the webhook and accept it."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Log nothing."""
+
+
+class TLSServer(ThreadingHTTPServer):
+    """A server that says nothing about refused handshakes."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_arguments: object) -> None:
+        """Do nothing."""
+
+
 @pytest.fixture
-def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return the contexts of a server and of a client that trusts its authority; making them uses files."""
+def tls_server() -> Iterator[tuple[str, ssl.SSLContext]]:
+    """Serve with a certificate in a thread; return the URL, and the context of a client that trusts it."""
     authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return server, client
+    server_tls, client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(server_tls)
+    authority.configure_trust(client_tls)
+    with TLSServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = server_tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"https://localhost:{server.server_port}/", client_tls
+        server.shutdown()
+        thread.join()
 
 
-async def test_certificate_is_checked(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_certificate_is_checked(tls_server: tuple[str, ssl.SSLContext]) -> None:
     """An endpoint with TLS is checked with the given authorities, and not at all without them."""
+    url, client_tls = tls_server
 
-    async def handle(_request: web.BaseRequest) -> web.Response:
-        return web.Response()
-
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "localhost", 0, ssl_context=tls[0]).start()
-        url = f"https://localhost:{runner.addresses[0][1]}/"
-        trusted = await check_receiver(url, CREDENTIALS, only=["decision-approved", "keep-alive"], tls=tls[1])
-        foreign = await check_receiver(url, CREDENTIALS, only=["decision-approved"])
-    finally:
-        await runner.cleanup()
+    trusted = await check_receiver(url, CREDENTIALS, only=["decision-approved", "keep-alive"], tls=client_tls)
+    foreign = await check_receiver(url, CREDENTIALS, only=["decision-approved"])
 
     assert [CaseOutcome.PASSED] * 2 == [result.outcome for result in trusted.results]
     assert ("its certificate is not trusted", ()) == (foreign.problem, foreign.results)

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import threading
-import time
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +21,7 @@ SECRETS = os.environ["VERIFF_SHARED_SECRET"].split(",")
 MAX_BODY = 1_048_576
 STATUSES = ("approved", "declined", "resubmission_requested", "review", "expired", "abandoned")
 LOCK = threading.Lock()
+LOOKS = threading.Condition()
 # By fault and session: the keys of events that had an effect, the number of effects, status, and decision time.
 SESSIONS: dict[tuple[str, str], dict[str, Any]] = {}
 FAILING = threading.Event()
@@ -66,7 +66,11 @@ def work(fault: str, event: dict[str, Any]) -> None:
     if key in session["keys"] and fault != "no-deduplication":
         return
     if fault == "race":
-        time.sleep(0.05)  # the work, between the look and the mark
+        # The work, between the look and the mark, lasts until another delivery has looked, too.
+        with LOOKS:
+            session["looks"] = session.get("looks", 0) + 1
+            LOOKS.notify_all()
+            LOOKS.wait_for(lambda: session["looks"] > 1, 30)
     session["keys"].append(key)
     session["count"] += 1
     moment = decision.get("decisionTime") or ""

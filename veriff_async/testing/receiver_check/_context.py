@@ -43,6 +43,8 @@ VENDOR_DATA: Final = "veriff-async check-receiver"
 
 # Seconds between two looks at the effects.
 _POLL: Final = 0.05
+# Seconds that one call of a user's function may take.
+_HOOK_SECONDS: Final = 60.0
 _T = TypeVar("_T")
 
 
@@ -216,7 +218,7 @@ class CheckContext:
         """Return the effects of a session."""
         if self.options.count_effects is None:
             raise AssertionError
-        found: object = await _call(self.options.count_effects(session_id), self.options.effect_seconds, "effects")
+        found: object = await _call(self.options.count_effects(session_id), "effects")
         if isinstance(found, Effects):
             return found
         # bool is an int, and a hook that returns whether there is an effect cannot show a second one.
@@ -246,7 +248,7 @@ class CheckContext:
         if self.options.set_failing is not None:
             result = self.options.set_failing(is_failing)
             if isawaitable(result):
-                await _call(result, self.options.effect_seconds, "failures")
+                await _call(result, "failures")
 
 
 def _is_uuid(text: object) -> bool:
@@ -256,14 +258,14 @@ def _is_uuid(text: object) -> bool:
         return False
 
 
-async def _call(result: _T | Awaitable[_T], seconds: float, name: str) -> _T:
+async def _call(result: _T | Awaitable[_T], name: str) -> _T:
     if not isawaitable(result):
         return result
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(_HOOK_SECONDS):
             return await result
     except ConfigurationError as error:  # of the commands and URLs of the command line
         msg = str(error).rstrip(".")
     except TimeoutError:
-        msg = f"the function for {name} takes longer than {seconds:g} seconds"
+        msg = f"the function for {name} takes longer than {_HOOK_SECONDS:g} seconds"
     raise HookError(msg)

@@ -167,7 +167,9 @@ class HttpConnection:
     ) -> None:
         """Close the connection."""
         if self._streams is not None:
-            await close(self._streams[1])
+            # What is left of a refused body is not sent.
+            self._streams[1].transport.abort()
+            await _wait_closed(self._streams[1])
 
     async def send(self, request: HttpRequest) -> Reply:
         """Send a request and return the response; failures are responses without a status."""
@@ -226,8 +228,13 @@ class HttpConnection:
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, also to an endpoint that does not react."""
+    """Close a connection with nothing left to send, and do not wait for long for an endpoint that does not react."""
+    writer.close()
+    await _wait_closed(writer)
     writer.transport.abort()
+
+
+async def _wait_closed(writer: asyncio.StreamWriter) -> None:
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await writer.wait_closed()
