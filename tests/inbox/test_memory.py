@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from threading import Thread
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
-from veriff_async.inbox import Inbox, MemoryInbox, Retention
+from veriff_async._protocol.webhook import event_from
+from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Inbox, MemoryInbox, Retention
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.testing import decision_event, session_event
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
 pytestmark = pytest.mark.anyio
+
+HANDLED: Final = DeliveryOutcome(status=DeliveryStatus.HANDLED)
 
 
 async def test_memory_inbox_is_an_inbox() -> None:
@@ -120,6 +127,83 @@ def test_threads_and_their_loops_share_an_inbox() -> None:
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         assert sessions == runner.run(follow())
         assert sessions == set(runner.run(_find_known(inbox, sessions)))
+
+
+def test_threads_lease_different_events() -> None:
+    """Threads that lease and settle at the same time handle each event once, those of a session in their order."""
+    inbox = MemoryInbox()
+    sessions = [f"s-{number}" for number in range(40)]
+    handled: list[tuple[str | None, int]] = []
+
+    async def fill() -> None:
+        for number in range(3):
+            for session_id in sessions:
+                await inbox.record(event_from({"sessionId": session_id, "number": number}), deliver=True)
+
+    async def handle() -> None:
+        while len(handled) < 120:
+            for delivery in await inbox.lease(2, seconds=3600):
+                handled.append((delivery.event.session_id, cast("int", delivery.event.raw["number"])))
+                assert await inbox.settle(delivery, HANDLED)
+
+    _run(fill())
+    threads = [Thread(target=lambda: _run(handle())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 120 == len(handled)
+    assert all([0, 1, 2] == _numbers_of(each, handled) for each in sessions)
+
+
+async def test_settled_events_leave_the_heap_of_leases() -> None:
+    """Leases that were settled early do not stay until their ends: their number is limited by those that are held."""
+    inbox = MemoryInbox()
+    for number in range(2_500):
+        await inbox.record(session_event(str(number), "started"), deliver=True)
+    leased = await inbox.lease(2_500, seconds=3600)
+    for delivery in leased[:-10]:
+        assert await inbox.settle(delivery, HANDLED)
+
+    assert 1_000 >= len(inbox._queue._waiting)
+    assert {delivery.lease for delivery in leased[-10:]} == await inbox.extend_leases(leased, seconds=60)
+
+
+async def test_deliveries_of_sessions_without_handlers() -> None:
+    """Events that were never queued have no status, and their sessions are looked at for no other status."""
+    time = 0.0
+    inbox = MemoryInbox(now=lambda: time)
+    for action in ("started", "submitted"):
+        await inbox.record(session_event("never", action))
+        await inbox.record(session_event("queued", action), deliver=action == "started")
+
+    assert [None, None, DeliveryStatus.QUEUED, None] == [each.status for each in await inbox.get_deliveries()]
+    assert ["queued"] == [each.session_id for each in await inbox.get_deliveries(status=DeliveryStatus.QUEUED)]
+    assert not await inbox.requeue("queued", "another key")
+    assert not await inbox.requeue("unknown", "another key")
+    assert await inbox.requeue("queued", session_event("queued", "submitted").dedup_key)
+
+
+async def test_leases_of_a_clock_that_is_set_back() -> None:
+    """After a clock was set back, events that were settled before are not due again."""
+    time = 10_000.0
+    inbox = MemoryInbox(now=lambda: time)
+    for session_id in ("settled", "leased"):
+        await inbox.record(session_event(session_id, "started"), deliver=True)
+    settled, _ = await inbox.lease(2, seconds=60)
+    await inbox.settle(settled, HANDLED)
+    time = 1.0
+
+    assert ["leased"] == [delivery.event.session_id for delivery in await inbox.lease(2, seconds=60)]
+
+
+def _numbers_of(session_id: str, handled: list[tuple[str | None, int]]) -> list[int]:
+    return [number for each, number in handled if each == session_id]
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(work)
 
 
 async def _find_known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:

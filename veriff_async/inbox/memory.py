@@ -400,11 +400,9 @@ class MemoryInbox:
         return queued.read_attempt(), log.events[queued.key], log.state, log.submission
 
     def _find_log(self, queued: QueuedEvent) -> SessionLog:
-        log = self._find(queued.session.session_id)
-        if log is None:
-            msg = "The inbox has lost a session with a queued event: please report this error of veriff-async."
-            raise InboxError(msg)
-        return log
+        # A session with pending events is deleted by `erase` alone, which takes them out of the queue.
+        session_id = queued.session.session_id
+        return self._logs[session_id] if session_id in self._logs else self._overdue[session_id]
 
 
 def _load_delivery(
