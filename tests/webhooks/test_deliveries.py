@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -298,14 +299,32 @@ async def test_events_without_handlers_are_not_queued(inbox: MemoryInbox) -> Non
     assert 1 == len(calls)
 
 
-async def test_event_of_another_process_without_a_handler_is_settled(inbox: MemoryInbox) -> None:
-    """An event that another version of the program queued, and that no handler gets here, blocks nothing."""
-    receiver = WebhookReceiver(CREDENTIALS, inbox)
-    receiver.on(DecisionEvent)(lambda _delivery: None)
-    await inbox.record(session_event("s", "started"), deliver=True)
-    async with receiver:
-        await until(lambda: receiver.statistics().events_handled)
-    assert [DeliveryStatus.HANDLED] == [record.status for record in await inbox.get_deliveries()]
+async def test_event_without_a_handler_here_is_left_to_other_processes(caplog: pytest.LogCaptureFixture) -> None:
+    """During a deploy another version may have the handler; if no process has it for ten minutes, it blocks nothing."""
+    clock = Clock()
+    clock.now = time.time()
+    inbox, calls = MemoryInbox(now=clock), list[AnyDelivery]()
+    earlier = WebhookReceiver(CREDENTIALS, inbox, delivery=MANUAL)
+    earlier.on(DecisionEvent)(lambda _delivery: None)
+    later = WebhookReceiver(CREDENTIALS, inbox, on_event=calls.append, delivery=MANUAL)
+    async with earlier, later:
+        await inbox.record(session_event("s", "started"), deliver=True)
+        assert 1 == await earlier.handle_pending()
+        clock.now += 3
+        assert 1 == await later.handle_pending()
+        clock.now -= 700
+        await inbox.record(session_event("old", "started"), deliver=True)
+        assert 1 == await earlier.handle_pending()
+
+    assert [1] == [delivery.attempt for delivery in calls]
+    assert {DeliveryStatus.HANDLED} == {record.status for record in await inbox.get_deliveries()}
+    assert 1 == caplog.text.count("No process has a handler for a queued SessionEvent")
+
+
+async def test_pending_events_need_handlers(inbox: MemoryInbox) -> None:
+    """A program that forgot its handlers must not settle the events of others."""
+    with pytest.raises(ConfigurationError, match="register them first"):
+        await WebhookReceiver(CREDENTIALS, inbox).handle_pending()
 
 
 async def test_failing_lease_is_logged_once_and_retried(caplog: pytest.LogCaptureFixture) -> None:

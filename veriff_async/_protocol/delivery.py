@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
     from veriff_async.config import DeliveryPolicy
 
-__all__ = ("HandlerFailure", "backoff_delay", "choose_outcome", "give_back", "is_abandoned")
+__all__ = ("HandlerFailure", "backoff_delay", "choose_outcome", "give_back", "is_abandoned", "pass_on")
 
 # Characters of the error of a dead letter: paths of files may be long, and several handlers may fail.
 _LONGEST_ERROR: Final = 500
+
+# Seconds for which an event waits for a process that has a handler for it. During a deploy, processes of the earlier
+# version run beside those that registered the handler; after a deploy that removed it, none does.
+_WAIT_FOR_HANDLER: Final = 600.0
+_PASS_ON_DELAY: Final = 2.0
 
 
 @frozen
@@ -80,6 +85,17 @@ def choose_outcome(
 def give_back(handled_by: Collection[str]) -> DeliveryOutcome:
     """Return the outcome of an attempt that the process ends before its handlers could finish."""
     return DeliveryOutcome(status=DeliveryStatus.QUEUED, handled_by=frozenset(handled_by), counts=False)
+
+
+def pass_on(age: float) -> DeliveryOutcome:
+    """Return the outcome for an event that no handler of this process gets: another process may have one.
+
+    Args:
+        age: Seconds since the event was recorded.
+    """
+    if age < _WAIT_FOR_HANDLER:
+        return DeliveryOutcome(status=DeliveryStatus.QUEUED, delay=_PASS_ON_DELAY, counts=False)
+    return DeliveryOutcome(status=DeliveryStatus.HANDLED)
 
 
 def backoff_delay(attempt: int, initial: float, maximum: float, *, random_value: float) -> float:

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import random
 from contextlib import nullcontext, suppress
+from time import time
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import define, evolve, frozen
 
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._logging import log_fields
-from veriff_async._protocol.delivery import HandlerFailure, choose_outcome, give_back, is_abandoned
+from veriff_async._protocol.delivery import HandlerFailure, choose_outcome, give_back, is_abandoned, pass_on
 from veriff_async._protocol.validation import is_id
 from veriff_async._telemetry.setup import if_live
 from veriff_async.errors import LeaseLostError
@@ -110,6 +111,13 @@ class DeliveryAttempt:
     async def _handle(self) -> DeliveryOutcome | None:
         """Return the outcome; see `_call_handlers`."""
         delivery, context = self.delivery, self._context
+        if not context.handlers.match(delivery.event):
+            outcome = pass_on(time() - delivery.recorded_at)
+            if outcome.status is DeliveryStatus.HANDLED:
+                kind = type(delivery.event).__name__
+                fields = log_fields(event=kind, session_id=_safe_id(delivery.event))
+                _LOG.warning("No process has a handler for a queued %s, so none is called.", kind, extra=fields)
+            return evolve(outcome, handled_by=delivery.handled_by)
         if is_abandoned(delivery.attempt, context.policy):
             failure = HandlerFailure("veriff-async", "the process ended during the last attempt")
             return self._choose_outcome([failure])

@@ -278,10 +278,10 @@ class IntegrationReceiver:
 
         Raises:
             InboxError: An inbox failed; the others were asked too.
-            ConfigurationError: No event loop of asyncio is running, or an inbox is not a `DeliveryInbox`.
+            ConfigurationError: No event loop of asyncio is running.
         """
         require_asyncio()
-        calls = (receiver.handle_pending() for receiver in self._receivers.values())
+        calls = (receiver.handle_pending() for receiver in self._receivers.values() if receiver.has_handlers)
         # All are waited for: no handler may run when this returns.
         results = await asyncio.gather(*calls, return_exceptions=True)
         for result in results:

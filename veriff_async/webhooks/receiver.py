@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, cast
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields, show_log
-from veriff_async._protocol.arguments import check_number, check_optional, type_name
+from veriff_async._protocol.arguments import check_number, check_optional
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
 from veriff_async._protocol.webhook import parse_webhook
@@ -44,6 +44,7 @@ from veriff_async.webhooks._body import BodyRefusedError, read_body
 from veriff_async.webhooks._delivery_attempt import DeliveryCounters
 from veriff_async.webhooks._delivery_worker import DeliveryWorker
 from veriff_async.webhooks._handlers import Handlers, check_delivery_inbox, make_handler
+from veriff_async.webhooks._options import check_inbox, check_integers, check_positive
 from veriff_async.webhooks._recorder import EventRecorder, ReceiverCounters, to_inbox_error
 from veriff_async.webhooks._registration import HandlerRegistration
 from veriff_async.webhooks._tasks import LoopTasks
@@ -128,9 +129,9 @@ class WebhookReceiver(HandlerRegistration):
     ) -> None:
         """Check the options; nothing is opened."""
         check_telemetry(telemetry)
-        _check_positive(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
-        _check_integers(max_body=max_body, max_running=max_running)
-        _check_inbox(inbox)
+        check_positive(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
+        check_integers(max_body=max_body, max_running=max_running)
+        check_inbox(inbox)
         show_log()
         self._credentials = check_credentials(credentials)
         self._networks = parse_networks(allowed_networks, trusted_proxies)
@@ -179,6 +180,11 @@ class WebhookReceiver(HandlerRegistration):
     def inbox(self) -> Inbox:
         """The inbox in which webhooks are recorded."""
         return self._inbox
+
+    @property
+    def has_handlers(self) -> bool:
+        """Whether a handler of events is registered."""
+        return bool(self._handlers)
 
     def __repr__(self) -> str:
         """Show how much was recorded, and no secrets."""
@@ -270,13 +276,15 @@ class WebhookReceiver(HandlerRegistration):
         Raises:
             InboxError: The inbox failed, or the receiver is closed.
             InvalidArgumentError: `limit` is not a whole number above zero.
-            ConfigurationError: No event loop of asyncio is running, or the inbox is not a `DeliveryInbox`.
+            ConfigurationError: No event loop of asyncio is running, or no handler is registered.
 
         Example:
             >>> count = await receiver.handle_pending()
         """
         loop = require_asyncio().get_loop()
-        check_delivery_inbox(self._inbox)
+        if not self._handlers:
+            msg = "handle_pending() needs the handlers: register them first, with `on`."
+            raise ConfigurationError(msg)
         if limit is not None:
             remedy = "give a whole number above zero"
             check_number("limit", limit, lowest=1, whole=True, remedy=remedy, error=InvalidArgumentError)
@@ -478,22 +486,3 @@ class WebhookReceiver(HandlerRegistration):
         fields = log_fields(status=response.status, cause=cause)
         _LOG.warning("Refused a webhook with %d: %s", response.status, cause, extra=fields)
         return response
-
-
-def _check_positive(**options: object) -> None:
-    for name, value in options.items():
-        check_number(name, value, above=True, remedy="give a number above zero")
-
-
-def _check_integers(**options: object) -> None:
-    """Refuse fractions and infinity: a length is compared by its digits, and calls are counted."""
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            msg = f"{name} is {value!r}: give a whole number above zero."
-            raise ConfigurationError(msg)
-
-
-def _check_inbox(inbox: object) -> None:
-    if not callable(getattr(inbox, "record", None)) or isinstance(inbox, type):
-        msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example SqliteInbox(path)."
-        raise ConfigurationError(msg)
