@@ -172,6 +172,7 @@ class TestLimits:
         assert (1,) == await server.run(lambda connection: fetch_one(connection, "SELECT 1"), seconds=SECONDS)
         await server.aclose()
 
+    @pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason="libpq below 17 cancels only by blocking")
     @pytest.mark.parametrize("is_cancelled", [False, True])
     async def test_statement_ends_in_the_server(
         self, postgres: PostgresDatabase, server: PostgresConnections, *, is_cancelled: bool

@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from anyio import CancelScope
-
 from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields
 from veriff_async._storage.postgres_notifications import Notifications
@@ -34,7 +32,7 @@ from veriff_async._storage.postgres_queries import (
 )
 from veriff_async._storage.postgres_schema import check_version, installed_version, migrate
 from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS
-from veriff_async._storage.postgres_transaction import Commit, begin_statement, do_work, end_block
+from veriff_async._storage.postgres_transaction import Commit, abandon, begin_statement, do_work, end_block
 from veriff_async.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
@@ -58,9 +56,6 @@ __all__ = (
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
 _T = TypeVar("_T")
-
-# Seconds that a cancelled statement has to end, before its connection is shut down.
-_CANCEL_SECONDS: Final = 0.5
 
 # Seconds that the tables may take to be created or upgraded at the first use.
 _MIGRATION_SECONDS: Final = 60.0
@@ -368,7 +363,8 @@ class PostgresConnections:
                 except PsycopgError as error:
                     if is_connection_problem(error):
                         await self._source.close_idle()
-                    if tries == _MAX_TRIES or self.is_closed or not commit.may_repeat(error, borrowed):
+                    is_over = tries == _MAX_TRIES or borrowed.is_abandoned or self.is_closed
+                    if is_over or not commit.may_repeat(error, borrowed):
                         raise
 
         with self._borrow() as borrowed:
@@ -470,7 +466,7 @@ class PostgresConnections:
         finally:
             if not task.done():
                 error = TimeoutError()
-                await _abandon(task, borrowed)
+                await abandon(task, borrowed)
         if task.done() and not task.cancelled():
             problem = task.exception()
             if problem is None:
@@ -482,18 +478,6 @@ class PostgresConnections:
         if self.is_closed:
             msg = f"The {self._noun} was closed while it was in use."
         raise self._error(msg)
-
-
-async def _abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:
-    """End a task, at the latest by the end of its connection."""
-    task.cancel()  # psycopg cancels the statement in the server, and waits for it
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # asyncio would log an error
-    with CancelScope(shield=True):
-        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
-        if not task.done():
-            borrowed.shut_down()
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
 
 
 async def _close(borrowed: BorrowedConnection) -> None:

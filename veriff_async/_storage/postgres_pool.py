@@ -44,11 +44,13 @@ class BorrowedConnection:
         connection: ``None`` until it is open.
         is_fresh: Whether it was opened for this use, so that it did not die before.
         autocommit: The setting of a user's connection, to be restored.
+        is_abandoned: Whether the call was cancelled or took too long, so that nothing may be repeated.
     """
 
     connection: Connection | None = None
     is_fresh: bool = False
     autocommit: bool = True
+    is_abandoned: bool = False
 
     def shut_down(self) -> None:
         """End every wait for the server at once: psycopg finds the connection lost."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from veriff_async.errors import ConfigurationError
 
 try:
-    from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, Error as PsycopgError
+    from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, Error as PsycopgError, capabilities
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.errors import InFailedSqlTransaction
     from psycopg.rows import tuple_row
@@ -35,6 +35,7 @@ __all__ = (
     "execute_many",
     "fetch_all",
     "fetch_one",
+    "has_cancel_safe",
     "make_conninfo",
     "notify",
 )
@@ -46,6 +47,11 @@ Row: TypeAlias = tuple[Any, ...]
 def _cursor(connection: Connection) -> AsyncCursor[Row]:
     """Return a cursor that ignores the row factory and the cursor factory of the connection."""
     return AsyncCursor(connection, row_factory=tuple_row)
+
+
+def has_cancel_safe() -> bool:
+    """Return whether psycopg can cancel a statement without blocking, which libpq 17 has brought."""
+    return capabilities.has_cancel_safe()
 
 
 async def execute(connection: Connection, sql: LiteralString | bytes, parameters: Parameters = ()) -> int:

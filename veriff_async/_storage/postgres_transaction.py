@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from anyio import CancelScope
 from attrs import define
 
 from veriff_async._storage.postgres_problems import is_connection_problem, is_repeatable
-from veriff_async._storage.postgres_queries import InFailedSqlTransaction, PsycopgError, execute
+from veriff_async._storage.postgres_queries import InFailedSqlTransaction, PsycopgError, execute, has_cancel_safe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
     from veriff_async._storage.postgres_pool import BorrowedConnection
     from veriff_async._storage.postgres_queries import AsyncTransaction, Connection
 
-__all__ = ("Commit", "begin_statement", "do_work", "end_block")
+__all__ = ("Commit", "abandon", "begin_statement", "do_work", "end_block")
 
 _T = TypeVar("_T")
+
+# Seconds that a cancelled statement has to end, before its connection is shut down.
+_CANCEL_SECONDS: Final = 0.5
 
 # Milliseconds: the largest value of the settings of PostgreSQL.
 _MAX_SETTING: Final = 2**31 - 1
@@ -97,3 +102,21 @@ async def end_block(block: AsyncTransaction, error: BaseException | None) -> Non
     await block.__aexit__(None if error is None else type(error), error, None)
     if has_failed and error is not None:
         raise error
+
+
+async def abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:
+    """End a task, at the latest by the end of its connection."""
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # asyncio would log an error
+    borrowed.is_abandoned = True
+    with CancelScope(shield=True):
+        if has_cancel_safe():
+            task.cancel()  # psycopg cancels the statement in the server, and waits for it
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+        if not task.done():
+            # Without libpq 17, a cancellation would block the process for as long as the server stands still.
+            # PostgreSQL ends a statement whose client is gone at the limit of its transaction.
+            borrowed.shut_down()
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
