@@ -244,7 +244,7 @@ class RedisSearch:
             elif int(hour) < last_old_hour:
                 outdated.append(name)
         if outdated:
-            await cast("Awaitable[int]", client.hdel(key, *outdated))  # type: ignore[arg-type]
+            await client.hdel(key, *outdated)
         return sums
 
     async def _count(
