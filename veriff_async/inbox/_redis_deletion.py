@@ -133,7 +133,7 @@ class RedisDeletion:
             for session_id in session_ids:
                 # The value counts, and Redis deletes the key some time later.
                 expiry = int(seconds * 1000) + 60_000
-                pipe.set(self._layout.erased_key(session_id), now + seconds, px=expiry)
+                pipe.set(self._layout.erased_keys(session_id)[0], now + seconds, px=expiry)
             await pipe.execute()
 
     async def _find_oldest(self, client: Redis, start: int, limit: int) -> list[bytes]:

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, cast
 
+from attrs import evolve
+
 from veriff_async._protocol.json.decode import decode_error
-from veriff_async._protocol.session_state import load_state
 from veriff_async.errors import DecodeError
 from veriff_async.inbox._redis_layout import (
     BATCH_SIZE,
@@ -25,12 +26,11 @@ from veriff_async.inbox._redis_layout import (
     DeliveryEntry,
     EventMark,
     dump_outcome,
-    load_entry,
     member_of,
     new_token,
+    session_of,
     split_entry,
 )
-from veriff_async.inbox._redis_sessions import with_submission
 from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryStatus
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
     from veriff_async.models.events import WebhookEvent
 
@@ -292,9 +293,10 @@ return 1
 class RedisDeliveries:
     """The queue of one inbox."""
 
-    def __init__(self, layout: RedisLayout) -> None:
-        """Take the names of the keys."""
+    def __init__(self, layout: RedisLayout, codec: RedisCodec) -> None:
+        """Take the names of the keys, and what decodes texts."""
         self._layout = layout
+        self._codec = codec
         self._failed_settlements: OrderedDict[str, str] = OrderedDict()
 
     async def lease(self, client: Redis, limit: int, seconds: float) -> Sequence[Delivery[WebhookEvent]]:
@@ -384,13 +386,40 @@ class RedisDeliveries:
         for index, number, *row in await cast("Awaitable[list[list[bytes]]]", response):
             name, token = names[int(index)], tokens[int(index)]
             try:
-                found.append(_load_delivery(f"{number.decode()}:{token}", row))
+                found.append(self._load(members[int(index)], f"{number.decode()}:{token}", row))
             except DecodeError:
                 # It can never be handled, and an error here would keep the other events from being handled too.
                 outcome = DeliveryOutcome(status=DeliveryStatus.DEAD, error="DecodeError: the stored event")
                 session_name = NO_SESSION if name.startswith(NO_SESSION) else name
                 await self._settle(client, session_name, (name, number.decode(), token), outcome, token)
         return found
+
+    def _load(self, member: bytes, lease: str, row: Sequence[bytes | None]) -> Delivery[WebhookEvent]:
+        """Return what a script has leased.
+
+        Raises:
+            DecodeError: The event or the state cannot be read.
+            InboxError: The key of one of them is missing.
+        """
+        text, body, mark, touched, state, submission = row
+        if text is None or body is None or touched is None:
+            problem = "expected an event @ $"
+            raise decode_error(problem)
+        session_id, entry = session_of(member), DeliveryEntry.load(text)
+        stored = EventMark("") if mark is None else EventMark.load(mark)
+        shown = None
+        if state is not None and session_id is not None:
+            saved = self._codec.decode_submission(submission, session_id)
+            shown = evolve(self._codec.load_state(state, session_id), submission=saved, recorded_at=float(touched))
+        return Delivery(
+            event=self._codec.load_entry(body, session_id),
+            attempt=entry.attempts,
+            state=shown,
+            ignored=stored.ignored,
+            recorded_at=float(touched) if stored.recorded_at is None else stored.recorded_at,
+            handled_by=entry.handled_by,
+            lease=lease,
+        )
 
     async def _settle(
         self, client: Redis, session: str, names: tuple[str, str, str], outcome: DeliveryOutcome, call: str
@@ -417,27 +446,3 @@ def _names_of(delivery: Delivery[WebhookEvent]) -> tuple[str, str, str]:
     number, _, token = delivery.lease.partition(":")
     session_id = delivery.event.session_id
     return (f"{NO_SESSION}:{number}" if session_id is None else member_of(session_id)), number, token
-
-
-def _load_delivery(lease: str, row: Sequence[bytes | None]) -> Delivery[WebhookEvent]:
-    """Return what a script has leased.
-
-    Raises:
-        DecodeError: The event or the state cannot be read.
-    """
-    text, body, mark, touched, state, submission = row
-    if text is None or body is None or touched is None:
-        problem = "expected an event @ $"
-        raise decode_error(problem)
-    entry = DeliveryEntry.load(text)
-    stored = EventMark("") if mark is None else EventMark.load(mark)
-    recorded_at = float(touched) if stored.recorded_at is None else stored.recorded_at
-    return Delivery(
-        event=load_entry(body),
-        attempt=entry.attempts,
-        state=None if state is None else with_submission(load_state(state), submission, float(touched)),
-        ignored=stored.ignored,
-        recorded_at=recorded_at,
-        handled_by=entry.handled_by,
-        lease=lease,
-    )

@@ -8,7 +8,7 @@ that name no session share one hash. Its fields:
     submission      see `SubmissionInbox.save_submission`
     first, after    the numbers of its oldest event and of its next one; events are numbered in the order of recording
     gone            the count of numbers in between whose events were deleted before older ones
-    event:<number>  ``dedup_key``, kind and body, separated by newlines
+    event:<number>  ``dedup_key``, kind and body, separated by newlines; an encrypted body is in base64
     key:<dedup_key> the token of the call that stored the event, its number, when it was recorded, why it was ignored
     delivery:<number>  how far the handlers are; only for events that were queued (see `DeliveryEntry`)
     open            the numbers of the events that are queued or leased, the first to handle first; for events without a
@@ -44,16 +44,14 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
-from veriff_async._protocol.search_keys import ERASED, event_search_keys, search_key
-from veriff_async._protocol.webhook import load_event
+from veriff_async._protocol.search_keys import ERASED, search_key
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.state import IgnoredReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from veriff_async.config import Retention
-    from veriff_async.models.events import WebhookEvent
 
 __all__ = (
     "BATCH_SIZE",
@@ -66,11 +64,8 @@ __all__ = (
     "RedisLayout",
     "dump_outcome",
     "hour_of",
-    "load_entry",
     "member_of",
     "new_token",
-    "search_entries",
-    "search_prefix",
     "session_of",
     "split_entry",
     "split_search",
@@ -83,8 +78,6 @@ BATCH_SIZE: Final = 100
 STREAM_LENGTH: Final = 10_000
 
 NO_SESSION: Final = "none"
-
-_LETTERS: Final = {"vendor_data": b"v", "end_user_id": b"e", "status": b"s"}
 
 # A letter for the field, and the key of the value.
 SEARCH_KEY_SIZE: Final = 17
@@ -111,29 +104,9 @@ def new_token() -> str:
 
 
 def split_entry(entry: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the ``dedup_key``, the kind and the body of a stored event."""
+    """Return the ``dedup_key``, the kind and the body of a stored event; the body contains no newline."""
     dedup_key, kind, body = entry.rsplit(b"\n", 2)  # a dedup key may contain newlines
     return dedup_key, kind, body
-
-
-def load_entry(entry: bytes) -> WebhookEvent:
-    """Decode a stored event.
-
-    Raises:
-        DecodeError: It is not an event.
-    """
-    _, kind, body = split_entry(entry)
-    return load_event(kind.decode(), body)
-
-
-def search_entries(event: WebhookEvent) -> set[bytes]:
-    """Return the search keys of an event, each after a letter for its field."""
-    return {_LETTERS[name] + key for name, key in event_search_keys(event)}
-
-
-def search_prefix(name: str, value: str) -> bytes:
-    """Return how the members of the index of search keys begin whose sessions have a value."""
-    return _LETTERS[name] + search_key(name, value)
 
 
 def split_search(text: bytes) -> set[bytes]:
@@ -245,8 +218,15 @@ class RedisLayout:
         now: The time in seconds since 1970, if it is not that of the server.
     """
 
-    def __init__(self, prefix: str, retention: Retention, now: Callable[[], float] | None) -> None:
-        """Take the beginning of all names, the limits, and the clock of tests."""
+    def __init__(
+        self,
+        prefix: str,
+        retention: Retention,
+        now: Callable[[], float] | None,
+        search_secrets: Sequence[bytes] = (b"",),
+    ) -> None:
+        """Take the beginning of all names, the limits, the clock of tests, and the secrets of digests."""
+        self._search_secrets = search_secrets
         self._prefix = prefix
         self.retention = retention
         self.now = now
@@ -273,10 +253,15 @@ class RedisLayout:
         """Return the key of the hash of a session, or of the events without one."""
         return f"{self._prefix}:{NO_SESSION if member.startswith(NO_SESSION) else member}"
 
-    def erased_key(self, session_id: str | None) -> str:
-        """Return the key that exists for some time after a session was erased."""
-        digest = "" if session_id is None else search_key(ERASED, session_id).hex()
-        return f"{self._prefix}:erased:{digest}"
+    def erased_keys(self, session_id: str | None) -> list[str]:
+        """Return the keys of which one exists for some time after a session was erased; the first one is for new ones.
+
+        Events without a session are not erased.
+        """
+        if session_id is None:
+            return []
+        digests = [search_key(ERASED, session_id, secret=secret).hex() for secret in self._search_secrets]
+        return [f"{self._prefix}:erased:{digest}" for digest in digests]
 
     def time(self, seconds: bytes | int, microseconds: bytes | int) -> float:
         """Return the time: that of the server, which is given, or that of a test."""

@@ -15,14 +15,16 @@ from attrs import frozen
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._storage.redis import ResponseError
+from veriff_async.encryption import is_encrypted
 from veriff_async.inbox._redis_layout import (
+    BATCH_SIZE,
     NO_SESSION,
+    SEARCH_KEY_SIZE,
     SECONDS_PER_HOUR,
     DeliveryEntry,
     EventMark,
     hour_of,
     member_of,
-    search_prefix,
     session_of,
 )
 from veriff_async.models.delivery import DeliveryRecord, DeliveryStatus
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
 
 __all__ = ("Position", "RedisSearch", "load_page")
@@ -52,16 +55,13 @@ _BATCH: Final = 500
 # Scores of sessions may be later by this than the time of their last event, so that no two are the same.
 _ORDERED_SECONDS: Final = 1.0
 
-_FUNCTIONS: Final = """
--- `load_state` reads the status that is found here: it is the second member of what `dump_state` writes.
+# The status is the second member of what `dump_state` writes; an encrypted state is returned as it is.
+_SUMMARY_SCRIPT: Final = """
 local function get_status(state)
-    return state and string.match(state, '"status":%s*"([^"]*)"') or ''
+    if not state or string.byte(state, 1) == 1 then return state or '' end
+    return string.match(state, '"status":%s*"([^"]*)"') or ''
 end
-"""
 
-_SUMMARY_SCRIPT: Final = (
-    _FUNCTIONS
-    + """
 local cutoff, since, till = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local status, delivery = ARGV[4], ARGV[5]
 local found = {}
@@ -83,7 +83,7 @@ for index, key in ipairs(KEYS) do
     local events = after - first - tonumber(values[4] or 0)
     local actual = get_status(values[7])
     if events > 0 and (touched > cutoff or open) and touched >= since and touched < till
-        and (status == '' or status == actual)
+        and (status == '' or status == actual or string.byte(actual, 1) == 1)
         and (delivery == '' or has_delivery(key, first, after, open, dead))
     then
         found[#found + 1] = {index - 1, values[1], actual, events, open or '', dead}
@@ -91,7 +91,6 @@ for index, key in ipairs(KEYS) do
 end
 return found
 """
-)
 
 _RECORDS_SCRIPT: Final = """
 local cutoff, status, limit = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
@@ -175,9 +174,10 @@ def load_page(page: str | None) -> Position | None:
 class RedisSearch:
     """The searches in one inbox."""
 
-    def __init__(self, layout: RedisLayout) -> None:
-        """Take the names of the keys."""
+    def __init__(self, layout: RedisLayout, codec: RedisCodec) -> None:
+        """Take the names of the keys, and what decodes texts."""
         self._layout = layout
+        self._codec = codec
 
     async def find_sessions(
         self, client: Redis, search: SessionSearch, limit: int, position: Position | None
@@ -301,11 +301,11 @@ class RedisSearch:
         layout = self._layout
         if search.session_id is not None:
             return [member_of(search.session_id).encode("utf-8", "surrogatepass")]
-        for prefix in _prefixes(search):
-            bounds = b"[" + prefix, b"(" + prefix + b"\xff"
-            if await client.zlexcount(layout.search, *bounds) <= _SMALL:
-                found = cast("list[bytes]", await client.zrangebylex(layout.search, *bounds))  # pyright: ignore[reportUnknownMemberType]
-                return [member[len(prefix) :] for member in found]
+        for prefixes in self._conditions(search):
+            bounds = [(b"[" + prefix, b"(" + prefix + b"\xff") for prefix in prefixes]
+            if sum([await client.zlexcount(layout.search, *each) for each in bounds]) <= _SMALL:
+                found = [await client.zrangebylex(layout.search, *each) for each in bounds]  # pyright: ignore[reportUnknownMemberType]
+                return {cast("bytes", member)[SEARCH_KEY_SIZE:] for members in found for member in members}
         if search.delivery is DeliveryStatus.DEAD:
             return await self._small(client, layout.dead)
         if search.delivery in {DeliveryStatus.QUEUED, DeliveryStatus.LEASED}:
@@ -357,13 +357,24 @@ class RedisSearch:
 
     async def _with_values(self, client: Redis, search: SessionSearch, members: list[_Member]) -> list[_Member]:
         """Return those sessions whose events have the values of a search."""
-        for prefix in _prefixes(search):
-            names = [prefix + member for member, _ in members]
-            scores = await client.zmscore(self._layout.search, cast("list[str]", names))
-            members = [member for member, score in zip(members, scores, strict=True) if score is not None]
-            if not members:
-                break
+        for prefixes in self._conditions(search):
+            found = set[bytes]()
+            for prefix in prefixes:
+                names = [prefix + member for member, _ in members]
+                scores = await client.zmscore(self._layout.search, cast("list[str]", names)) if names else []
+                found |= {member for (member, _), score in zip(members, scores, strict=True) if score is not None}
+            members = [each for each in members if each[0] in found]
         return members
+
+    def _conditions(self, search: SessionSearch) -> list[list[bytes]]:
+        """Return for each condition the search keys of which a session has one."""
+        values = {"vendor_data": search.vendor_data, "end_user_id": search.end_user_id, "status": search.status}
+        return [self._codec.find_entries(name, value) for name, value in values.items() if value is not None]
+
+    def _read_status(self, text: bytes, session_id: str | None) -> Status | None:
+        if is_encrypted(text) and session_id is not None:
+            return self._codec.load_state(text, session_id).status
+        return Status(text.decode()) if text else None
 
     async def _summaries(
         self, client: Redis, search: SessionSearch, members: list[_Member], cutoff: float
@@ -380,9 +391,12 @@ class RedisSearch:
         for index, touched, status, events, open_events, dead in await cast("Awaitable[list[list[bytes]]]", response):
             member, score = members[int(index)]
             session_id = session_of(member)
+            shown = self._read_status(status, session_id)
+            if search.status not in {None, shown}:
+                continue
             summary = SessionSummary(
                 session_id=session_id,
-                status=Status(status.decode()) if status else None,
+                status=shown,
                 events=int(events),
                 queued=int(open_events or 0) if session_id is None else len(open_events.split()),
                 dead=len(dead.split()),
@@ -403,12 +417,12 @@ class RedisSearch:
         elif status in {DeliveryStatus.QUEUED, DeliveryStatus.LEASED}:
             members = await self._small(client, self._layout.open)
         if members is None:
-            async for part in self.walk(client, _EVERYTHING, None, _BATCH):
+            async for part in self.walk(client, _EVERYTHING, None, BATCH_SIZE):
                 yield part
             return
         found = await self._sorted(client, members)
-        for start in range(0, len(found), _BATCH):
-            yield found[start : start + _BATCH]
+        for start in range(0, len(found), BATCH_SIZE):
+            yield found[start : start + BATCH_SIZE]
 
     async def _records(
         self, client: Redis, members: Sequence[bytes], status: DeliveryStatus | None, limit: int, cutoff: float
@@ -428,11 +442,6 @@ class RedisSearch:
             return int(cast("dict[str, int]", await client.info("memory"))["used_memory"])  # pyright: ignore[reportUnknownMemberType]
         except ResponseError:  # the user of the connection may not ask
             return None
-
-
-def _prefixes(search: SessionSearch) -> list[bytes]:
-    values = {"vendor_data": search.vendor_data, "end_user_id": search.end_user_id, "status": search.status}
-    return [search_prefix(name, value) for name, value in values.items() if value is not None]
 
 
 def _order(member: _Member) -> tuple[float, bytes]:

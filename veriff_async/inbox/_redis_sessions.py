@@ -18,19 +18,17 @@ from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field
 
-from veriff_async._protocol.session_state import apply_event, dump_state, load_state
+from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event
 from veriff_async._storage.redis import ResponseError, transaction
+from veriff_async.inbox._redis_codec import STATUS_LETTER
 from veriff_async.inbox._redis_layout import (
     STREAM_LENGTH,
     DeliveryEntry,
     EventMark,
     hour_of,
-    load_entry,
     member_of,
     new_token,
-    search_entries,
-    search_prefix,
     split_entry,
     split_search,
 )
@@ -43,12 +41,13 @@ if TYPE_CHECKING:
     from redis.asyncio.client import Pipeline
     from redis.typing import EncodableT, FieldT
 
+    from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
     from veriff_async.models.decision_source import DecisionSource
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = ("RecordCall", "RedisSessions", "remove_from_indexes", "with_submission")
+__all__ = ("RecordCall", "RedisSessions", "remove_from_indexes")
 
 
 # Numbers of events among which a record looks for the oldest ones that it may delete.
@@ -58,15 +57,16 @@ _MAX_WINDOW: Final = 1_000
 _ORDERED_SECONDS: Final = 1.0
 
 _READ_SCRIPT: Final = """
-local latest = 0
-for index = 3, #KEYS do
+local latest, erased = 0, 0
+for index = 2, ARGV[1] + 1 do erased = math.max(erased, tonumber(redis.call('GET', KEYS[index]) or 0)) end
+for index = ARGV[1] + 2, #KEYS do
     local last = redis.call('ZREVRANGE', KEYS[index], 0, 0, 'WITHSCORES')[2]
     latest = math.max(latest, tonumber(last or 0))
 end
-local values = redis.call('HMGET', KEYS[1], unpack(ARGV))
+local values = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
 local number = string.match(values[#values] or '', '^%S+ (%d+)')
 local delivery = number and redis.call('HGET', KEYS[1], 'delivery:' .. number) or false
-return {redis.call('TIME'), string.format('%.6f', latest), redis.call('GET', KEYS[2]), values, delivery}
+return {redis.call('TIME'), string.format('%.6f', latest), string.format('%.17g', erased), values, delivery}
 """
 
 
@@ -94,8 +94,6 @@ class RecordCall:
     token: str = field(factory=new_token, repr=False)
     sent: RecordResult | None = None
 
-
-_STATUS_LETTER: Final = search_prefix("status", "")[:1]
 
 _FIELDS: Final = ("touched", "state", "first", "after", "gone", "open", "dead", "search", "submission")
 
@@ -168,18 +166,13 @@ class _Changes:
     dead: list[bytes] = field(factory=list[bytes])
 
 
-def with_submission(state: SessionState, submission: bytes | None, recorded_at: float | None = None) -> SessionState:
-    """Return a state with the text that was saved at the submission."""
-    text = None if submission is None else str(submission, "utf-8", "surrogatepass")
-    return evolve(state, submission=text, recorded_at=recorded_at)
-
-
 class RedisSessions:
     """The sessions of one inbox."""
 
-    def __init__(self, layout: RedisLayout) -> None:
-        """Take the names of the keys."""
+    def __init__(self, layout: RedisLayout, codec: RedisCodec) -> None:
+        """Take the names of the keys, and what encodes texts."""
         self._layout = layout
+        self._codec = codec
         # A lock is in it for as long as a record holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -187,10 +180,11 @@ class RedisSessions:
         self, client: Redis, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int]:
         """Record an event; return the result, and how many sessions are too many or too old."""
+        session_id = event.session_id
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
         dedup_key = event.dedup_key.encode("utf-8", "surrogatepass")
-        entry = b"\n".join((dedup_key, event.kind.encode(), body))
-        key = self._layout.hash_of(member_of(event.session_id))
+        entry = b"\n".join((dedup_key, event.kind.encode(), self._codec.encode_body(body, session_id)))
+        key = self._layout.hash_of(member_of(session_id))
         lock = self._locks.setdefault(key, asyncio.Lock())
         while True:  # until no other client has changed the session in between
             async with lock, transaction(client) as pipe:
@@ -202,15 +196,17 @@ class RedisSessions:
                     return call.sent, 0
                 call.sent = None
                 text, submission = stored.values["state"], stored.values["submission"]
-                before = load_state(text) if text else None
+                before = self._codec.load_state(text, session_id) if text and session_id is not None else None
                 state, ignored = apply_event(
                     before, event, source, is_duplicate=mark is not None, recorded_at=stored.now
                 )
-                shown = state if state is None or submission is None else with_submission(state, submission)
+                shown = state
+                if state is not None and submission is not None:
+                    shown = evolve(state, submission=self._codec.decode_submission(submission, state.session_id))
                 result = RecordResult(event=event, state=shown, ignored=ignored)
                 changes = await self._plan(pipe, stored, entry, result, token=call.token, deliver=deliver)
                 if state is not None and state is not before:
-                    changes.fields["state"] = dump_state(state)
+                    changes.fields["state"] = self._codec.encode_state(state)
                 pipe.multi()  # type: ignore[no-untyped-call]
                 if state is not None and state is not before:
                     pipe.xadd(self._layout.changes, {"session": state.session_id}, maxlen=STREAM_LENGTH)
@@ -231,7 +227,7 @@ class RedisSessions:
                 stored = await self._watch(pipe, session_id, None, deliver=False)
                 if stored.is_erased:
                     return
-                changes = _Changes({"submission": submission.encode("utf-8", "surrogatepass")})
+                changes = _Changes({"submission": self._codec.encode_submission(submission, session_id)})
                 changes.is_open = bool(stored.values["open"])
                 pipe.multi()  # type: ignore[no-untyped-call]
                 self._write(pipe, stored, changes)
@@ -248,7 +244,7 @@ class RedisSessions:
             clock, *responses = await pipe.execute()
         now = self._layout.time(*cast("tuple[int, int]", clock))
         return {
-            session_id: with_submission(load_state(state), submission, float(touched))
+            session_id: self.load_state(session_id, state, submission, touched)
             for session_id, (touched, state, submission, open_events) in zip(
                 session_ids, cast("list[tuple[bytes | None, ...]]", responses), strict=True
             )
@@ -261,7 +257,12 @@ class RedisSessions:
         # A session that was only submitted has no events.
         first, after = int(fields.get(b"first", 0)), int(fields.get(b"after", 0))
         entries = [fields.get(b"event:%d" % number) for number in range(first, after)]
-        return tuple(load_entry(entry) for entry in entries if entry is not None)
+        return tuple(self._codec.load_entry(entry, session_id) for entry in entries if entry is not None)
+
+    def load_state(self, session_id: str, state: bytes, submission: bytes | None, touched: bytes) -> SessionState:
+        """Return a stored state with the text of its submission."""
+        text = self._codec.decode_submission(submission, session_id)
+        return evolve(self._codec.load_state(state, session_id), submission=text, recorded_at=float(touched))
 
     async def read_fields(self, client: Redis, session_id: str | None) -> tuple[dict[bytes, bytes], float]:
         """Return all fields of a session, unless it is too old, and the time."""
@@ -278,10 +279,10 @@ class RedisSessions:
     ) -> _SessionHash:
         """Watch a session, and read what a record needs of it in one round trip."""
         layout, key = self._layout, self._layout.hash_of(member_of(session_id))
-        erased = layout.erased_key(session_id)
-        await pipe.watch(key, erased)  # EXEC does nothing if the session changes from here on
-        keys = [key, erased, layout.touched, *([layout.ready] if deliver else [])]
-        names: list[str | bytes] = [*_FIELDS, b"key:" + (dedup_key or b"")]
+        erased = layout.erased_keys(session_id)
+        await pipe.watch(key, *erased)  # EXEC does nothing if the session changes from here on
+        keys = [key, *erased, layout.touched, *([layout.ready] if deliver else [])]
+        names: list[str | bytes] = [str(len(erased)), *_FIELDS, b"key:" + (dedup_key or b"")]
         response = cast("Awaitable[list[object]]", pipe.eval(_READ_SCRIPT, len(keys), *keys, *names))
         clock, latest, erased_until, values, delivery = await response
         now = layout.time(*cast("tuple[int, int]", clock))
@@ -293,7 +294,7 @@ class RedisSessions:
             now=now,
             # After a step back of the clock, the order is that of the new time.
             position=position if position <= now + _ORDERED_SECONDS else now,
-            is_erased=erased_until is not None and float(cast("bytes", erased_until)) > now,
+            is_erased=float(cast("bytes", erased_until)) > now,
             values=dict(zip(_FIELDS, fields, strict=True)),
             mark=EventMark.load(mark) if mark else None,
             delivery=cast("bytes | None", delivery),
@@ -333,15 +334,16 @@ class RedisSessions:
         """Add the search keys of an event and of the status, and of all events if an earlier version stored them."""
         text, entries = stored.values["search"], set[bytes]()
         known = set[bytes]() if text is None else split_search(text)
-        wanted = {entry for entry in known if not entry.startswith(_STATUS_LETTER)}
+        wanted = {entry for entry in known if not entry.startswith(STATUS_LETTER)}
         if stored.session_id is not None:
-            wanted |= search_entries(result.event)
+            wanted |= self._codec.search_entries(result.event)
             if result.state is not None:
-                wanted.add(search_prefix("status", result.state.status))
+                wanted.add(self._codec.status_entry(result.state))
             if text is None and (numbers := range(stored.number("first"), stored.number("after"))):
                 names = [f"event:{number}" for number in numbers]
                 bodies = cast("list[bytes | None]", await pipe.hmget(stored.key, names))
-                wanted |= entries.union(*(search_entries(load_entry(body)) for body in bodies if body))
+                events = [self._codec.load_entry(body, stored.session_id) for body in bodies if body]
+                wanted |= entries.union(*map(self._codec.search_entries, events))
         if text is None or wanted != known:
             changes.fields["search"] = b"".join(sorted(wanted))
             member = member_of(stored.session_id).encode("utf-8", "surrogatepass")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from veriff_async._protocol.session_state import load_state
-from veriff_async.inbox._redis_layout import load_entry, search_entries, search_prefix, session_of
+from veriff_async._storage.redis import transaction
+from veriff_async.inbox._redis_layout import session_of, split_search
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from redis.asyncio import Redis
 
+    from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
 
 __all__ = ("RedisUpgrade",)
@@ -62,9 +63,10 @@ for index = 1, 2 do redis.call('PEXPIRE', KEYS[index], ARGV[#ARGV]) end
 class RedisUpgrade:
     """The upgrade of one inbox."""
 
-    def __init__(self, layout: RedisLayout) -> None:
-        """Take the names of the keys."""
+    def __init__(self, layout: RedisLayout, codec: RedisCodec) -> None:
+        """Take the names of the keys, and what encodes texts."""
         self._layout = layout
+        self._codec = codec
 
     async def is_done(self, client: Redis) -> bool:
         """Return whether all sessions have search keys; that they have is remembered for as long as searches come."""
@@ -80,11 +82,12 @@ class RedisUpgrade:
         for index, state, entries in await cast("Awaitable[list[tuple[int, bytes | None, list[bytes]]]]", response):
             keys.append(hashes[index])
             found.append(members[index])
-            known = set[bytes]()
-            if session_of(members[index]) is not None:
-                known = known.union(*(search_entries(load_entry(entry)) for entry in entries))
-            if state:
-                known.add(search_prefix("status", load_state(state).status))
+            known, session_id = set[bytes](), session_of(members[index])
+            if session_id is not None:
+                events = [self._codec.load_entry(entry, session_id) for entry in entries]
+                known = known.union(*map(self._codec.search_entries, events))
+            if state and session_id is not None:
+                known.add(self._codec.status_entry(self._codec.load_state(state, session_id)))
             arguments += [members[index], b"".join(sorted(known))]
         if found:
             written = client.eval(_WRITE_SCRIPT, len(keys), *keys, *arguments, str(layout.expiry))
@@ -96,3 +99,44 @@ class RedisUpgrade:
         now = self._layout.time(*await client.time())  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
         if latest is None or latest < now - _DEPLOYMENT:
             await client.set(self._layout.indexed, 1, px=self._layout.expiry)
+
+    async def reencrypt(self, client: Redis, member: bytes) -> int:
+        """Write the texts of a session as they are written now; return how many were not."""
+        layout, session_id = self._layout, session_of(member)
+        key = layout.hash_of(member.decode("utf-8", "surrogatepass"))
+        while True:  # until no other client has changed the session in between
+            async with transaction(client) as pipe:
+                await pipe.watch(key)
+                fields = await cast("Awaitable[dict[bytes, bytes]]", pipe.hgetall(key))
+                changes: dict[bytes, bytes] = {}
+                for name, value in fields.items():
+                    renewed = self._codec.renew(name.decode("utf-8", "surrogatepass"), value, session_id)
+                    if renewed is not None:
+                        changes[name] = renewed
+                if not changes:
+                    return 0
+                count, known = len(changes), split_search(fields.get(b"search", b""))
+                wanted = self._compute_search_keys(fields, session_id) if b"search" in fields else known
+                pipe.multi()  # type: ignore[no-untyped-call]
+                if wanted != known:
+                    changes[b"search"] = b"".join(sorted(wanted))
+                    if known - wanted:
+                        pipe.zrem(layout.search, *(entry + member for entry in known - wanted))
+                    if wanted - known:
+                        pipe.zadd(layout.search, dict.fromkeys((entry + member for entry in wanted - known), 0))
+                pipe.hset(key, mapping=changes)  # type: ignore[arg-type]
+                await pipe.execute()
+                return count
+
+    def _compute_search_keys(self, fields: dict[bytes, bytes], session_id: str | None) -> set[bytes]:
+        """Return the search keys of the stored events and of the state."""
+        if session_id is None:
+            return set()
+        entries = [value for name, value in fields.items() if name.startswith(b"event:")]
+        found = set[bytes]().union(
+            *(self._codec.search_entries(self._codec.load_entry(entry, session_id)) for entry in entries)
+        )
+        state = fields.get(b"state")
+        if state is not None:
+            found.add(self._codec.status_entry(self._codec.load_state(state, session_id)))
+        return found

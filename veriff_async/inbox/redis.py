@@ -25,10 +25,12 @@ from veriff_async._protocol.inbox_arguments import (
     check_settlement,
     check_submission,
 )
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox._redis_changes import BLOCK_SECONDS, RedisChanges
+from veriff_async.inbox._redis_codec import RedisCodec
 from veriff_async.inbox._redis_deletion import RedisDeletion
 from veriff_async.inbox._redis_deliveries import RedisDeliveries
 from veriff_async.inbox._redis_layout import BATCH_SIZE, RedisLayout
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from veriff_async.encryption import KeyRing
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionPage
@@ -89,6 +92,8 @@ class RedisInbox:
         timeout: Seconds after which a record or another call fails; Veriff waits about five for a response.
         now: The time in seconds since 1970, for tests in which days pass; by default the server's time, so that a
             machine with a wrong clock deletes nothing.
+        encryption: The keys with which events, states and submissions are encrypted; by default they are stored as
+            they are.
 
     Raises:
         ConfigurationError: An argument cannot work, or the extra is not installed; from any method, that another loop
@@ -101,7 +106,7 @@ class RedisInbox:
     See https://redis.io/docs/latest/operate/oss_and_stack/management/persistence.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  every option has a default
         self,
         server: str | Redis,
         *,
@@ -109,6 +114,7 @@ class RedisInbox:
         retention: Retention | None = None,
         timeout: float = 4.0,
         now: Callable[[], float] | None = None,
+        encryption: KeyRing | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
         check_number("timeout", timeout, above=True, remedy="give seconds above zero")
@@ -118,15 +124,17 @@ class RedisInbox:
         self._server = RedisConnections(server, timeout, store="RedisInbox", error=InboxError)
         self._prefix = prefix
         limits = Retention() if retention is None else check_retention(retention)
-        layout = RedisLayout(prefix, limits, None if now is None else check_clock(now))
+        texts = TextCodec(encryption, error=InboxError, owner="inbox")
+        layout = RedisLayout(prefix, limits, None if now is None else check_clock(now), texts.search_secrets)
+        codec = RedisCodec(texts)
         self._entered = 0
         self._unconfirmed: OrderedDict[str, RecordCall] = OrderedDict()
-        self._sessions = RedisSessions(layout)
+        self._sessions = RedisSessions(layout, codec)
         self._changes = RedisChanges(layout)
         self._deletion = RedisDeletion(layout)
-        self._deliveries = RedisDeliveries(layout)
-        self._search = RedisSearch(layout)
-        self._upgrade = RedisUpgrade(layout)
+        self._deliveries = RedisDeliveries(layout, codec)
+        self._search = RedisSearch(layout, codec)
+        self._upgrade = RedisUpgrade(layout, codec)
 
     def __repr__(self) -> str:
         """Show the address of the server, and no secrets."""
@@ -300,6 +308,21 @@ class RedisInbox:
             client = self._server.get_client()
             await self._server.execute(client, self._changes.delete(client, wanted))
         return erased
+
+    async def reencrypt(self) -> int:
+        """Write everything again that is not encrypted with the first key of the ring; return how many texts were not.
+
+        Other processes may use the inbox meanwhile. After an error, call it again.
+
+        Raises:
+            InboxError: Not everything may have been written, or a key is missing.
+        """
+        client, count = self._server.get_client(), 0
+        async with aclosing(self._search.walk(client, SessionSearch(), None, BATCH_SIZE)) as parts:
+            while members := await self._server.execute(client, anext(parts, None)):
+                for member, _ in members:
+                    count += await self._server.execute(client, self._upgrade.reencrypt(client, member))
+        return count
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""

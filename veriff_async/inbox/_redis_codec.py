@@ -1,0 +1,124 @@
+"""How `RedisInbox` writes events, states and submissions, encrypted if it has a ring of keys, and their search keys."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+from veriff_async._protocol.search_keys import event_search_keys, search_key
+from veriff_async._protocol.session_state import dump_state, load_state
+from veriff_async._protocol.webhook import load_event
+from veriff_async.inbox._redis_layout import split_entry
+
+if TYPE_CHECKING:
+    from veriff_async._storage.encrypted_text import TextCodec
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import SessionState
+
+__all__ = ("STATUS_LETTER", "RedisCodec")
+
+STATUS_LETTER: Final = b"s"
+
+_LETTERS: Final = {"vendor_data": b"v", "end_user_id": b"e", "status": STATUS_LETTER}
+
+# Bodies are JSON objects or base64: scripts split an event at its newlines.
+_BEGINNING_OF_JSON: Final = b"{"
+
+
+class RedisCodec:
+    """The texts of one inbox.
+
+    Args:
+        texts: Encrypts and decrypts them.
+    """
+
+    def __init__(self, texts: TextCodec) -> None:
+        """Take what encrypts."""
+        self._texts = texts
+
+    def encode_body(self, body: bytes, session_id: str | None) -> bytes:
+        """Return the body of an event as it is stored."""
+        stored = self._texts.encode(body, "event", session_id or "")
+        return stored if stored is body else base64.b64encode(stored)
+
+    def decode_body(self, stored: bytes, session_id: str | None) -> bytes:
+        """Return the body of a stored event.
+
+        Raises:
+            InboxError: Its key is missing, or it was changed or moved.
+        """
+        return self._texts.decode(_decode_base64(stored), "event", session_id or "")
+
+    def load_entry(self, entry: bytes, session_id: str | None) -> WebhookEvent:
+        """Decode a stored event.
+
+        Raises:
+            DecodeError: It is not an event.
+            InboxError: Its key is missing, or it was changed or moved.
+        """
+        _, kind, body = split_entry(entry)
+        return load_event(kind.decode(), self.decode_body(body, session_id))
+
+    def encode_state(self, state: SessionState) -> bytes:
+        """Return a state as it is stored."""
+        return self._texts.encode(dump_state(state), "state", state.session_id)
+
+    def load_state(self, stored: bytes, session_id: str) -> SessionState:
+        """Decode a stored state.
+
+        Raises:
+            DecodeError: It is not a state.
+            InboxError: Its key is missing, or it was changed or moved.
+        """
+        return load_state(self._texts.decode(stored, "state", session_id))
+
+    def encode_submission(self, text: str, session_id: str) -> bytes:
+        """Return the text of a submission as it is stored."""
+        return self._texts.encode(text.encode("utf-8", "surrogatepass"), "submission", session_id)
+
+    def decode_submission(self, stored: bytes | None, session_id: str) -> str | None:
+        """Return the stored text of a submission, if there is one.
+
+        Raises:
+            InboxError: Its key is missing, or it was changed or moved.
+        """
+        if stored is None:
+            return None
+        return str(self._texts.decode(stored, "submission", session_id), "utf-8", "surrogatepass")
+
+    def search_entries(self, event: WebhookEvent) -> set[bytes]:
+        """Return the search keys of an event, each after a letter for its field."""
+        secret = self._texts.search_secrets[0]
+        return {_LETTERS[name] + key for name, key in event_search_keys(event, secret=secret)}
+
+    def status_entry(self, state: SessionState) -> bytes:
+        """Return the search key of a status."""
+        return self.find_entries("status", state.status)[0]
+
+    def find_entries(self, name: str, value: str) -> list[bytes]:
+        """Return the search keys that sessions with a value may have; the first one is for new ones."""
+        return [_LETTERS[name] + search_key(name, value, secret=secret) for secret in self._texts.search_secrets]
+
+    def renew(self, field: str, stored: bytes, session_id: str | None) -> bytes | None:
+        """Return the value of a field of a session as it is stored now, if that differs.
+
+        Raises:
+            InboxError: Its key is missing, or it was changed or moved.
+        """
+        if field.startswith("event:"):
+            dedup_key, kind, body = split_entry(stored)
+            if self._texts.is_current(_decode_base64(body)):
+                return None
+            return b"\n".join((dedup_key, kind, self.encode_body(self.decode_body(body, session_id), session_id)))
+        if field not in {"state", "submission"} or session_id is None or self._texts.is_current(stored):
+            return None
+        return self._texts.encode(self._texts.decode(stored, field, session_id), field, session_id)
+
+
+def _decode_base64(stored: bytes) -> bytes:
+    if stored.startswith(_BEGINNING_OF_JSON):
+        return stored
+    try:
+        return base64.b64decode(stored, validate=True)
+    except ValueError:  # foreign data, which `load_event` refuses
+        return stored
