@@ -61,7 +61,7 @@ sweep(KEYS[3], function(member) return string.match(member, '^%d+:(.*)$') end)
 
 @frozen
 class _Stored:
-    """What is known of a session that is deleted: its fields, and how far the handlers are with its first event."""
+    """The fields of a session that is deleted, and how far the handlers are with its first open event."""
 
     member: bytes
     open: bytes | None

@@ -121,7 +121,7 @@ def hour_of(touched: float) -> int:
 
 @frozen
 class EventMark:
-    """What is stored about an event under its ``dedup_key``.
+    """The facts that are stored about an event under its ``dedup_key``.
 
     Attributes:
         token: The token of the call that stored the event.

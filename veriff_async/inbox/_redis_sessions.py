@@ -100,7 +100,7 @@ _FIELDS: Final = ("touched", "state", "first", "after", "gone", "open", "dead", 
 
 @define(kw_only=True)
 class _SessionHash:
-    """What a record needs of a session, read while it is watched.
+    """The parts of a session that a record needs, read while it is watched.
 
     Attributes:
         session_id: The session.

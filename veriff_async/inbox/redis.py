@@ -298,7 +298,7 @@ class RedisInbox:
             client = self._server.get_client()
             await self._server.execute(client, self._deletion.refuse(client, part, refuse_for))
             erased += await self._server.execute(client, self._deletion.erase(client, part))
-        # What a lost response has left of them in this process.
+        # Events whose responses were lost are in the memory of this process too.
         self._unconfirmed = OrderedDict(
             (key, call)
             for key, call in self._unconfirmed.items()
