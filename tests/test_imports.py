@@ -49,6 +49,16 @@ def test_importing_the_package_imports_nothing_else() -> None:
     )
 
 
+def test_commands_import_no_extra_of_a_store() -> None:
+    """The help of all commands works with the extra ``cli`` alone."""
+    run_python(
+        "import sys\n"
+        "from veriff_async.cli._commands import COMMANDS, cli\n"
+        "assert all(cli.get_command(None, name) for name in COMMANDS)\n"
+        "assert not {'redis', 'psycopg'} & set(sys.modules)\n"
+    )
+
+
 def run_python(code: str) -> None:
     """Run code in a new interpreter, with warnings as errors."""
     completed = subprocess.run(  # noqa: S603  our own code

@@ -12,10 +12,12 @@ import click
 from attrs import field, frozen
 
 from veriff_async.config import Retention
-from veriff_async.inbox import DeliveryInbox, ErasableInbox, PostgresInbox, RedisInbox, SearchableInbox, SqliteInbox
+from veriff_async.inbox import DeliveryInbox, ErasableInbox, SearchableInbox, SqliteInbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from veriff_async.inbox import PostgresInbox, RedisInbox
 
 __all__ = ("INBOX_VARIABLE", "InboxAddress", "StoredInbox", "open_inbox")
 
@@ -96,8 +98,12 @@ async def open_inbox(store: InboxAddress) -> AsyncGenerator[StoredInbox]:
 
 def _make_inbox(store: InboxAddress) -> SqliteInbox | RedisInbox | PostgresInbox:
     if store.address.startswith(_REDIS):
+        from veriff_async.inbox import RedisInbox
+
         return RedisInbox(store.address, prefix=store.prefix or "{veriff}", retention=_KEEP_ALL)
     if store.address.startswith(_POSTGRES):
+        from veriff_async.inbox import PostgresInbox
+
         # A wrong database must not get tables.
         return PostgresInbox(store.address, retention=_KEEP_ALL, migrate=False)
     return SqliteInbox(store.address, retention=_KEEP_ALL)
