@@ -6,14 +6,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.postgres_server import PostgresDatabase, PostgresServer
 from veriff_async.inbox import PostgresInbox
 from veriff_async.testing import InboxContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.postgres_server import PostgresDatabase
     from veriff_async.inbox import Inbox, Retention
+
+
+@pytest.fixture(scope="module")
+def shared_postgres(running_postgres: PostgresServer) -> PostgresDatabase:
+    """Return a schema for all rules: the tables take longer to create than most rules."""
+    running_postgres.execute("CREATE SCHEMA contract")
+    return PostgresDatabase(running_postgres, "contract")
+
+
+@pytest.fixture
+def emptied_postgres(shared_postgres: PostgresDatabase) -> PostgresDatabase:
+    """Empty the tables, if a rule has created them."""
+    shared_postgres.execute(
+        "DO $$ BEGIN IF to_regclass('veriff_inbox_session') IS NOT NULL THEN"
+        " DELETE FROM veriff_inbox_session; DELETE FROM veriff_inbox_erased; END IF; END $$"
+    )
+    return shared_postgres
 
 
 class TestPostgresInbox(InboxContract):
@@ -22,9 +39,9 @@ class TestPostgresInbox(InboxContract):
     url: str
 
     @pytest.fixture(autouse=True)
-    def fresh(self, postgres: PostgresDatabase) -> None:
+    def fresh(self, emptied_postgres: PostgresDatabase) -> None:
         """Give each test empty tables."""
-        self.url = postgres.url
+        self.url = emptied_postgres.socket_url
 
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return another inbox on the server."""

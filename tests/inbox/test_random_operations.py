@@ -22,7 +22,7 @@ from veriff_async import Credentials, PollPolicy, VeriffClient
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.status_transitions import identity, is_final
 from veriff_async._protocol.webhook import event_from_decision
-from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
+from veriff_async.inbox import IgnoredReason, MemoryInbox, PostgresInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.testing import decision_event, session_event, watchlist_event
@@ -30,6 +30,7 @@ from veriff_async.testing import decision_event, session_event, watchlist_event
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from tests.postgres_server import PostgresDatabase
     from tests.servers import RedisServer
     from veriff_async import Decision, WebhookEvent
     from veriff_async.inbox import Inbox, SessionState
@@ -384,3 +385,17 @@ def test_random_operations_in_redis(redis_server: RedisServer) -> None:
             return RedisInbox(redis_server.url, retention=Retention(max_age=KEPT), now=lambda: self.time)
 
     run_examples(InRedis, 6)
+
+
+def test_random_operations_in_postgresql(postgres: PostgresDatabase) -> None:
+    """The same on many machines, with a database that they share."""
+
+    class InPostgres(Machine):
+        def __init__(self) -> None:
+            super().__init__()
+            postgres.execute(f"DROP SCHEMA {postgres.schema} CASCADE; CREATE SCHEMA {postgres.schema}")
+
+        def new_inbox(self) -> Inbox:
+            return PostgresInbox(postgres.url, retention=Retention(max_age=KEPT), now=lambda: self.time)
+
+    run_examples(InPostgres, 3)
