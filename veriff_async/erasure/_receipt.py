@@ -54,9 +54,9 @@ class ErasureReceipt:
     requested_at: datetime
     completed_at: datetime | None = None
     sessions: tuple[str, ...]
-    veriff: Mapping[VeriffErasure, int] = Factory(dict)
-    erased: Mapping[str, int] = Factory(dict)
-    problems: Mapping[str, str] = Factory(dict)
+    veriff: Mapping[VeriffErasure, int] = Factory(dict["VeriffErasure", int])
+    erased: Mapping[str, int] = Factory(dict[str, int])
+    problems: Mapping[str, str] = Factory(dict[str, str])
     next_attempt_at: datetime | None = None
 
     @property

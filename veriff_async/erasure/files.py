@@ -108,9 +108,8 @@ class SessionFiles:
 
 
 def _to_text(path: object) -> str:
-    text: object = os.fspath(path) if isinstance(path, str | os.PathLike) else None
-    if isinstance(text, str) and text:
-        return text
+    if isinstance(path, str | Path) and str(path):
+        return str(path)
     msg = f"A path of files to erase must be a text or a Path, not {type_name(path)}: pass for example results.jsonl."
     raise ConfigurationError(msg)
 
