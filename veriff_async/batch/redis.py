@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._protocol.inbox_arguments import check_session_ids
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
 from veriff_async.batch._records import JobState, dump_record, load_record
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from veriff_async.batch._records import JobRecord
+    from veriff_async.encryption import KeyRing
 
 __all__ = ("RedisJournal",)
 
@@ -159,6 +161,19 @@ return 1
 """
 
 
+# A record that was written in between was written by a run that has the present keys.
+_REPLACE: Final = """
+local written = 0
+for index = 1, #ARGV, 3 do
+    if redis.call('HGET', KEYS[1], ARGV[index]) == ARGV[index + 1] then
+        redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 2])
+        written = written + 1
+    end
+end
+return written
+"""
+
+
 class RedisJournal:
     """Keeps records in Redis (6.2 or newer) or Valkey, for the workers of many machines.
 
@@ -182,6 +197,8 @@ class RedisJournal:
         lease: Seconds after which the jobs of a process that died are free. Choose it longer than any pause of a
             process: requests that it has sent to Veriff cannot be taken back.
         timeout: Seconds for each request to the server.
+        encryption: Keys with which the records are encrypted; without it they are readable. The ids and states of jobs
+            are readable in either case.
 
     Raises:
         ConfigurationError: An argument is invalid, or the extra ``redis`` is not installed; from any method, another
@@ -195,7 +212,13 @@ class RedisJournal:
     """
 
     def __init__(
-        self, server: str | Redis, *, prefix: str = "{veriff-batch}", lease: float = 30.0, timeout: float = 4.0
+        self,
+        server: str | Redis,
+        *,
+        prefix: str = "{veriff-batch}",
+        lease: float = 30.0,
+        timeout: float = 4.0,
+        encryption: KeyRing | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
         check_number("timeout", timeout, above=True, remedy="give seconds above zero")
@@ -204,6 +227,7 @@ class RedisJournal:
             msg = "RedisJournal needs a prefix, and a timeout and a lease above zero: omit them for the defaults."
             raise ConfigurationError(msg)
         self._server = RedisConnections(server, timeout, store="RedisJournal", error=JournalError)
+        self._codec = TextCodec(encryption, error=JournalError, owner="journal")
         self._prefix = prefix
         self._lease = lease
         self._records = f"{prefix}:records"
@@ -261,7 +285,7 @@ class RedisJournal:
         async with claim.write_lock:  # several connections keep no order, and an older record must not win
             before, claim.creations = claim.creations, record.creations  # also if this is cancelled, and done anyway
             counts = (before, record.creations, *_limit_arguments(limits))
-            request = _eval(client, _WRITE, keys, (claim.token, job_id, dump_record(record), *counts))
+            request = _eval(client, _WRITE, keys, (claim.token, job_id, self._dump(record), *counts))
             answer = cast("list[int | bytes]", await self._leases.finish(self._server.execute(client, request)))
             usage = _parse_usage(answer) if answer else None
             if usage is not None and usage.retry_after:
@@ -313,6 +337,26 @@ class RedisJournal:
                 erased += await self._erase(self._get_client(), record, wanted)
         return erased
 
+    async def reencrypt(self) -> int:
+        """Write every record again that is not encrypted with the first key of the ring, or is although it has no ring.
+
+        Call it after a key was added, and before an old one is removed. Runs may use the journal meanwhile, if all have
+        the same ring; it may be called again after an interruption.
+
+        Returns:
+            How many records were written again.
+
+        Raises:
+            JournalError: A record cannot be decrypted, or some may not have been written; call it again.
+        """
+        total, cursor = 0, 0
+        while True:
+            client = self._get_client()
+            cursor, written = await self._server.execute(client, self._reencrypt_page(client, cursor))
+            total += written
+            if not cursor:
+                return total
+
     async def aclose(self) -> None:
         """Release all claims and close the connections; see `Journal.aclose`."""
         require_asyncio()
@@ -341,7 +385,7 @@ class RedisJournal:
         if not is_claimed:
             return False, None
         try:
-            return True, load_record(text) if isinstance(text, bytes) else None
+            return True, self._load(job_id, text) if isinstance(text, bytes) else None
         except JournalError:
             await self._release(client, {job_id: claim})
             raise
@@ -360,7 +404,7 @@ class RedisJournal:
     async def _erase_unchanged(self, client: Redis, job_id: str, wanted: Container[str | None]) -> bool:
         """Delete the record of a job that is free, if it is the one that was read."""
         text = cast("bytes | None", await client.hget(self._records, job_id))
-        if text is None or (record := load_record(text)).session_id not in wanted:
+        if text is None or (record := self._load(job_id, text)).session_id not in wanted:
             return False
         keys = (self._key(job_id), self._records, self._order, self._creations, *self._states.values())
         answer = await _eval(client, _ERASE, keys, (job_id, text, token_hex(8), record.creations))
@@ -392,7 +436,26 @@ class RedisJournal:
 
     async def _read(self, client: Redis, job_ids: list[str]) -> list[JobRecord]:
         texts = cast("list[bytes | None]", await client.hmget(self._records, job_ids))
-        return [load_record(text) for text in texts if text is not None]
+        return [self._load(job_id, text) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
+
+    def _dump(self, record: JobRecord) -> bytes:
+        return self._codec.encode(dump_record(record), "record", record.job_id)
+
+    def _load(self, job_id: str, text: bytes) -> JobRecord:
+        return load_record(self._codec.decode(text, "record", job_id))
+
+    async def _reencrypt_page(self, client: Redis, cursor: int) -> tuple[int, int]:
+        """Write some records again that are not stored as they would be stored now; return the next cursor."""
+        response = await client.hscan(self._records, cursor, count=BATCH_SIZE)
+        cursor, page = cast("tuple[int, dict[bytes, bytes]]", response)
+        texts = list[str | bytes]()
+        for name, text in page.items():
+            job_id = str(name, "utf-8", "surrogatepass")
+            if not self._codec.is_current(text):
+                plain = self._codec.decode(text, "record", job_id)
+                texts += [job_id, text, self._codec.encode(plain, "record", job_id)]
+        written = await _eval(client, _REPLACE, (self._records,), tuple(texts)) if texts else 0
+        return cursor, int(cast("int", written))
 
     async def _count(self, client: Redis) -> dict[JobState, int]:
         async with client.pipeline() as pipe:
