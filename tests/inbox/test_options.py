@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from veriff_async import ConfigurationError
-from veriff_async.batch import RedisJournal
+from veriff_async.batch import PostgresJournal, RedisJournal
 from veriff_async.inbox import MemoryInbox, PostgresInbox, RedisInbox, SqliteInbox
 
 if TYPE_CHECKING:
@@ -42,8 +42,12 @@ def test_seconds_must_be_above_zero(given: object) -> None:
             lambda: RedisInbox(URL, timeout=given),  # type: ignore[arg-type]
             lambda: RedisJournal(URL, timeout=given),  # type: ignore[arg-type]
             lambda: PostgresInbox(POSTGRES_URL, timeout=given),  # type: ignore[arg-type]
+            lambda: PostgresJournal(POSTGRES_URL, timeout=given),  # type: ignore[arg-type]
         ],
-        "lease": [lambda: RedisJournal(URL, lease=given)],  # type: ignore[arg-type]
+        "lease": [
+            lambda: RedisJournal(URL, lease=given),  # type: ignore[arg-type]
+            lambda: PostgresJournal(POSTGRES_URL, lease=given),  # type: ignore[arg-type]
+        ],
     }
     for name, each in makes.items():
         for make in each:
