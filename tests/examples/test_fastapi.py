@@ -182,9 +182,13 @@ async def test_decision_arrives_in_the_stream(app: str, sandbox: Sandbox) -> Non
         assert "You are verified" in await browser.page()
 
 
-async def test_endpoint_of_webhooks_passes_every_check(app: str, sandbox: Sandbox) -> None:
+async def test_endpoint_of_webhooks_passes_every_check(
+    start: Start, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Webhooks of every kind and form are accepted, and those of strangers refused."""
-    await check_webhooks(app, sandbox.credentials)
+    use_sandbox(sandbox, monkeypatch)
+    async with start() as url:  # its end waits for the handlers of the last webhooks
+        await check_webhooks(url, sandbox.credentials)
 
 
 async def test_better_pictures_are_for_the_same_session(app: str, sandbox: Sandbox) -> None:
