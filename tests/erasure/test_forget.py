@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +19,10 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
-from veriff_async.erasure import ErasureQueue, ResultsFile, SessionFiles, VeriffErasure, forget, resume_erasures
-from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
+from veriff_async.cli.batch.results import open_results
+from veriff_async.erasure import ErasureQueue, ResultsFile, SessionFiles, VeriffErasure, files, forget, resume_erasures
+from veriff_async.erasure._queue_file import QueuedDeletion
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -234,6 +238,107 @@ async def test_store_that_fails_is_tried_again(veriff: Veriff) -> None:
     assert CANARY not in str(receipt)
 
 
+async def test_store_that_fails_after_veriff_keeps_the_erasure_open(veriff: Veriff) -> None:
+    """An erasure ends only when each store has erased after Veriff: webhooks may have arrived in between."""
+    (session_id,) = await veriff.sessions(1)
+
+    class FailsSecondTime(Store):
+        """A store that is away when it is asked again."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Raise an error from the second call on."""
+            if self.erased:
+                msg = "The inbox is away."
+                raise InboxError(msg)
+            return await super().erase(session_ids)
+
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client, stores={"inbox": FailsSecondTime()})
+        assert not receipt.is_complete
+        assert receipt.problems == {"inbox": "InboxError: The inbox is away."}
+        (receipt,) = await resume_erasures(queue, client=veriff.client)
+        assert "not passed" in receipt.problems["inbox"]
+        (receipt,) = await resume_erasures(queue, client=veriff.client, stores={"inbox": Store()})
+    assert receipt.is_complete
+
+
+@pytest.mark.parametrize("result", [None, "Ada", True, -1, 2**70, 0.5, asyncio.CancelledError()])
+async def test_store_that_returns_no_number_is_a_problem(veriff: Veriff, result: object) -> None:
+    """A store's own mistake is named in the receipt, without a value, and ends neither the call nor the queue."""
+
+    class Wrong:
+        """A store with a mistake."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Return or raise something else."""
+            assert session_ids
+            if isinstance(result, BaseException):
+                raise result
+            return result  # type: ignore[return-value]
+
+    async with veriff.queue() as queue:
+        receipt = await forget("a", queue=queue, stores={"wrong": Wrong()})
+        assert not receipt.is_complete
+        assert set(receipt.problems) == {"wrong"}
+        assert "Ada" not in str(receipt)
+        (receipt,) = await resume_erasures(queue, stores={"wrong": Store()})
+    assert receipt.is_complete
+
+
+async def test_clock_that_was_set_back_delays_deletions_by_an_hour(veriff: Veriff) -> None:
+    """Times of the future count as now, once: the quota is kept, and nothing waits until they come."""
+    sessions = await veriff.sessions(7)
+    years = [3e8]
+    async with ErasureQueue(veriff.path, now=lambda: veriff.clock.now().timestamp() + years[0]) as queue:
+        receipts = [await forget(each, queue=queue, client=veriff.client) for each in sessions[:5]]
+        assert all(receipt.is_complete for receipt in receipts)
+        await veriff.client.session(sessions[6]).submit()
+        years[0] = 0.0
+        for each in sessions[5:]:
+            assert not (await forget(each, queue=queue, client=veriff.client)).is_complete
+        veriff.sandbox.advance(HOUR)
+        await resume_erasures(queue, client=veriff.client)
+        years[0] = -3e8  # the session that is not decided waits for a time of the future
+        await resume_erasures(queue, client=veriff.client)
+        veriff.sandbox.decide(sessions[6], "declined")
+        veriff.sandbox.advance(2 * HOUR)
+        await resume_erasures(queue, client=veriff.client)
+        assert all(receipt.is_complete for receipt in await queue.get_receipts())
+
+
+async def test_wait_ends_when_only_refused_deletions_are_left(veriff: Veriff) -> None:
+    """An error that time does not change ends the wait; the receipt names it."""
+    (session_id,) = await veriff.sessions(1)
+    veriff.sandbox.inject(Fault.status(400, code="1999"), method="DELETE")
+    async with veriff.queue() as queue:
+        async with asyncio.timeout(60):
+            receipt = await forget(session_id, queue=queue, client=veriff.client, wait=True)
+        assert receipt.problems["veriff"].startswith("BadRequestError")
+        await veriff.client.aclose()
+        veriff.sandbox.advance(HOUR)
+        async with asyncio.timeout(60):
+            (receipt,) = await resume_erasures(queue, client=veriff.client, wait=True)
+    assert receipt.problems["veriff"].startswith("ClientClosedError")
+
+
+async def test_late_outcome_does_not_open_a_complete_erasure(veriff: Veriff) -> None:
+    """A process that took long stores its outcome after another one has completed the erasure: it changes nothing."""
+    async with veriff.queue() as queue:
+        steps = queue.steps
+        erasure_id = await steps.add(["a"], [], integration="shop")
+        late = await steps.reserve_deletion("shop")
+        assert isinstance(late, QueuedDeletion)
+        await steps.save_deletion(late, VeriffErasure.DELETED)
+        assert await steps.complete(erasure_id)
+        await steps.save_deletion(late, VeriffErasure.WAITING)
+        await steps.save_problem(erasure_id, "veriff", "RequestTimeoutError")
+        assert await steps.reserve_deletion("shop") is None
+        receipt = await queue.get_receipt(erasure_id)
+    assert receipt.is_complete
+    assert not receipt.problems
+    assert receipt.veriff == {VeriffErasure.DELETED: 1}
+
+
 async def test_store_that_is_not_passed_again_is_a_problem(veriff: Veriff) -> None:
     """An erasure is complete only when every store with which it was started has erased."""
     (session_id,) = await veriff.sessions(1)
@@ -343,6 +448,69 @@ async def test_journal_and_files_are_erased(veriff: Veriff, tmp_path: Path) -> N
     assert await asyncio.to_thread((tmp_path / "results.jsonl").read_text) == lines[1]
 
 
+async def test_results_are_erased_by_calls_at_the_same_time(tmp_path: Path) -> None:
+    """Each call removes the lines of its own session, and none brings back those of another."""
+    path, link = tmp_path / "results.jsonl", tmp_path / "link.jsonl"
+    lines = [json.dumps({"session_id": f"id-{number}", "filler": "x" * 5000}) for number in range(20)]
+    kept = '{"session_id": ["id-1"]}\n{"job_id": "id-2"}\n'
+
+    def write() -> None:
+        path.write_text("\n".join([*lines, kept]) + '{"job_id":"j","session_id":"id-3","reason":"half a li')
+        path.chmod(0o640)
+        if os.name != "nt":  # where it needs a privilege
+            link.symlink_to(path)
+
+    await asyncio.to_thread(write)
+    # Two objects with one file, as in two processes.
+    names = (path, path if os.name == "nt" else link)
+    calls = [ResultsFile(names[number % 2]).erase([f"id-{number}"]) for number in range(20)]
+    assert await asyncio.gather(*calls) == [1, 1, 1, 2, *[1] * 16]
+    assert await asyncio.to_thread(path.read_text) == kept
+    if os.name != "nt":
+        assert await asyncio.to_thread(link.is_symlink)
+        assert stat.S_IMODE((await asyncio.to_thread(path.stat)).st_mode) == 0o640
+    assert await asyncio.to_thread(lambda: list(tmp_path.glob(".*"))) == []
+
+
+async def test_results_of_a_running_batch_are_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch would write its other lines to the replaced file, where they are lost."""
+    monkeypatch.setattr(files, "_LOCK_TIMEOUT", 0.0)
+    path = tmp_path / "results.jsonl"
+    line = '{"job_id":"j","session_id":"a","state":"decided"}\n'
+    await asyncio.to_thread(path.write_text, line)
+    opened = open_results(path, show_person=False)
+    await asyncio.to_thread(opened.__enter__)
+    with pytest.raises(ErasureError, match="another program writes to them"):
+        await ResultsFile(path).erase(["a"])
+    await asyncio.to_thread(opened.__exit__, None, None, None)
+    assert await ResultsFile(path).erase(["a"]) == 1
+
+
+async def test_part_of_an_id_finds_no_files(tmp_path: Path) -> None:
+    """With a star next to it, the beginning of an id would find the files of every session that begins with it."""
+    session_id = "8f0d1ab6-0000-4000-8000-000000000001"
+    path = tmp_path / f"{session_id}-front.jpg"
+    await asyncio.to_thread(path.write_text, "x")
+    store = SessionFiles(tmp_path / "{session_id}-*.jpg")
+    assert await store.erase(["8", "8f0d1ab6", session_id[:-1]]) == 0
+    assert await store.erase([session_id]) == 1
+
+
+async def test_folder_is_deleted_by_calls_at_the_same_time(tmp_path: Path) -> None:
+    """A call that finds a file deleted by another one deletes the rest: nothing is left when all have returned."""
+
+    def write() -> None:
+        folder = tmp_path / "a"
+        folder.mkdir()
+        for number in range(300):
+            (folder / str(number)).touch()
+
+    await asyncio.to_thread(write)
+    store = SessionFiles(tmp_path / "{session_id}")
+    await asyncio.gather(*(store.erase(["a"]) for _ in range(6)))
+    assert not await asyncio.to_thread((tmp_path / "a").exists)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -357,6 +525,8 @@ async def test_journal_and_files_are_erased(veriff: Veriff, tmp_path: Path) -> N
         {"session_id": "a", "stores": {"inbox": Store}},
         {"session_id": "a", "stores": [Store(), Store()]},
         {"session_id": "a/b"},
+        {"session_id": "\ud800", "client": None},
+        {"session_id": "a", "stores": {"\ud800": Store()}},
     ],
 )
 async def test_wrong_arguments_begin_nothing(veriff: Veriff, arguments: dict[str, object]) -> None:

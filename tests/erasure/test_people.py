@@ -118,8 +118,8 @@ async def test_erasure_that_was_killed_leaves_nothing_when_resumed(tmp_path: Pat
     assert await process.wait() == -9
 
     async with ErasureQueue(tmp_path / "erasures.db") as queue, SqliteInbox(tmp_path / "inbox.db") as inbox:
-        (waiting,) = await queue.steps.get_open()
-        assert len(waiting.session_ids) == 20
+        (open_receipt,) = await queue.get_receipts()
+        assert (False, 20) == (open_receipt.is_complete, len(open_receipt.sessions))
         files = SessionFiles(tmp_path / "downloads" / "{session_id}")
         stores: dict[str, ErasableStore] = {"inbox": inbox, "files": files, "killed": MemoryJournal()}
         (receipt,) = await resume_erasures(queue, stores=stores)

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from veriff_async._storage.sqlite_file import Database, Schema
 from veriff_async._storage.sqlite_worker import StoreErrors
-from veriff_async.erasure._quota import DAY, next_deletion_at
+from veriff_async.erasure._quota import DAY, HOUR, next_deletion_at
 from veriff_async.erasure._receipt import ErasureReceipt, VeriffErasure, session_digest, to_datetime
 from veriff_async.errors import ErasureError
 
@@ -28,6 +28,9 @@ _BUSY_TIMEOUT: Final = 10.0
 
 # Seconds after which another process may send the deletion of a process that died.
 _LEASE: Final = 300.0
+
+# No deletion is delayed for longer. A later time is by a clock that was set back since.
+_LONGEST_DELAY: Final = HOUR
 
 # Changes something each time, and nothing that counts: numbers of erasures need only grow.
 CHANGE: Final = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'erasure'"
@@ -55,11 +58,12 @@ CREATE TABLE IF NOT EXISTS session (
     PRIMARY KEY (erasure, digest)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS session_waiting ON session (due) WHERE veriff = 'waiting';
+CREATE INDEX IF NOT EXISTS erasure_open ON erasure (number) WHERE completed IS NULL;
 CREATE TABLE IF NOT EXISTS store (
     erasure TEXT NOT NULL,
     name TEXT NOT NULL,
     erased INTEGER NOT NULL,
-    done INTEGER NOT NULL,
+    done INTEGER NOT NULL, -- 1 if it was visited before Veriff, 2 if it was visited after Veriff
     PRIMARY KEY (erasure, name)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS problem (
@@ -91,12 +95,12 @@ class QueuedErasure:
     Attributes:
         erasure_id: The erasure.
         session_ids: Its sessions.
-        stores: The stores that it must visit, with those it has visited.
+        stores: The stores that it must visit: 1 for those it has visited, 2 for those it has visited after Veriff.
     """
 
     erasure_id: str
     session_ids: tuple[str, ...]
-    stores: Mapping[str, bool]
+    stores: Mapping[str, int]
 
 
 @frozen(kw_only=True)
@@ -130,9 +134,25 @@ class QueueFile(Database):
         self._db.executemany("INSERT OR IGNORE INTO session VALUES (?, ?, ?, ?, ?)", sessions)
         self._db.executemany("INSERT INTO store VALUES (?, ?, 0, 0)", [(erasure_id, name) for name in stores])
 
-    def open_erasures(self) -> list[QueuedErasure]:
-        """Return the erasures that are not complete."""
+    def open_ids(self) -> list[str]:
+        """Return the ids of the erasures that are not complete, the oldest first."""
         rows = self._db.execute("SELECT id FROM erasure WHERE completed IS NULL ORDER BY number").fetchall()
+        return [erasure_id for (erasure_id,) in rows]
+
+    def erasures_to_visit(self, *, again: bool) -> list[QueuedErasure]:
+        """Return the erasures with a store to visit, the oldest first; those that only wait for Veriff cost no time.
+
+        Args:
+            again: Whether to return those that Veriff has done, rather than those with a store not visited yet.
+        """
+        condition = (
+            "NOT EXISTS (SELECT 1 FROM session WHERE erasure = erasure.id AND veriff = 'waiting')"
+            if again
+            else "EXISTS (SELECT 1 FROM store WHERE erasure = erasure.id AND done = 0)"
+        )
+        rows = self._db.execute(
+            f"SELECT id FROM erasure WHERE completed IS NULL AND {condition} ORDER BY number"  # noqa: S608  one of two
+        ).fetchall()
         erasures: list[QueuedErasure] = []
         for (erasure_id,) in rows:
             ids = self._db.execute("SELECT id FROM session WHERE erasure = ? AND id NOT NULL", (erasure_id,)).fetchall()
@@ -141,10 +161,19 @@ class QueueFile(Database):
                 QueuedErasure(
                     erasure_id=erasure_id,
                     session_ids=tuple(session_id for (session_id,) in ids),
-                    stores={name: bool(done) for name, done in stores},
+                    stores=dict(stores),
                 )
             )
         return erasures
+
+    def waiting_deletions(self, integration: str, erasure_id: str | None) -> list[QueuedDeletion]:
+        """Return the deletions of an integration that wait, or those of one erasure."""
+        rows = self._db.execute(
+            "SELECT erasure, session.id FROM session JOIN erasure ON erasure.id = session.erasure "
+            "WHERE veriff = 'waiting' AND integration = ? AND ? IN (erasure, '')",
+            (integration, erasure_id or ""),
+        ).fetchall()
+        return [QueuedDeletion(erasure_id=erasure, session_id=session_id) for erasure, session_id in rows]
 
     def receipts(self, erasure_id: str | None, now: float) -> list[ErasureReceipt]:
         """Return the receipts of one erasure, or of all."""
@@ -160,7 +189,8 @@ class QueueFile(Database):
         digests = db.execute("SELECT digest FROM session WHERE erasure = ? ORDER BY digest", one).fetchall()
         veriff = db.execute("SELECT veriff, count(*) FROM session WHERE erasure = ? GROUP BY veriff", one).fetchall()
         (due,) = db.execute("SELECT min(due) FROM session WHERE erasure = ? AND veriff = 'waiting'", one).fetchone()
-        next_attempt = None if due is None else max(due, self._next_deletion_at(integration, now))
+        start = None if due is None else min(due, now + _LONGEST_DELAY)
+        next_attempt = None if start is None else max(start, self._next_deletion_at(integration, now))
         return ErasureReceipt(
             erasure_id=erasure_id,
             requested_at=to_datetime(requested),
@@ -172,10 +202,11 @@ class QueueFile(Database):
             next_attempt_at=None if next_attempt is None else to_datetime(next_attempt),
         )
 
-    def save_store(self, erasure_id: str, name: str, erased: int) -> None:
+    def save_store(self, erasure_id: str, name: str, erased: int, *, again: bool) -> None:
         """Store that a store was visited."""
         self._db.execute(
-            "UPDATE store SET erased = erased + ?, done = 1 WHERE erasure = ? AND name = ?", (erased, erasure_id, name)
+            "UPDATE store SET erased = erased + ?, done = max(done, ?) WHERE erasure = ? AND name = ?",
+            (erased, 2 if again else 1, erasure_id, name),
         )
         self.save_problem(erasure_id, name, None)
 
@@ -184,10 +215,15 @@ class QueueFile(Database):
         if text is None:
             self._db.execute("DELETE FROM problem WHERE erasure = ? AND name = ?", (erasure_id, name))
         else:
-            self._db.execute("INSERT OR REPLACE INTO problem VALUES (?, ?, ?)", (erasure_id, name, text))
+            # Another process may have completed it.
+            self._db.execute(
+                "INSERT OR REPLACE INTO problem SELECT id, ?, ? FROM erasure WHERE id = ? AND completed IS NULL",
+                (name, text, erasure_id),
+            )
 
     def reserve_deletion(self, integration: str, now: float) -> QueuedDeletion | float | None:
         """Take the next deletion, if the quota permits it."""
+        self._correct_times(integration, now)
         row = self._db.execute(
             "SELECT erasure, digest, session.id, due FROM session JOIN erasure ON erasure.id = session.erasure "
             "WHERE veriff = 'waiting' AND integration = ? ORDER BY due, number LIMIT 1",
@@ -196,7 +232,7 @@ class QueueFile(Database):
         if row is None:
             return None
         erasure_id, digest, session_id, due = row
-        start = max(min(due, now + DAY), self._next_deletion_at(integration, now))  # a clock may have been set back
+        start = max(due, self._next_deletion_at(integration, now))
         if start > now:
             return float(start)
         self._db.execute("DELETE FROM deletion WHERE integration = ? AND time < ?", (integration, now - DAY))
@@ -206,16 +242,28 @@ class QueueFile(Database):
         self._db.execute("UPDATE session SET due = ? WHERE erasure = ? AND digest = ?", lease)
         return QueuedDeletion(erasure_id=erasure_id, session_id=session_id)
 
+    def _correct_times(self, integration: str, now: float) -> None:
+        """Replace times by a clock that was set back since, or nothing would be sent until they come."""
+        latest = now + _LONGEST_DELAY
+        self._db.execute("UPDATE session SET due = ? WHERE veriff = 'waiting' AND due > ?", (latest, latest))
+        self._db.execute(
+            "UPDATE pause SET until = ? WHERE integration = ? AND until > ?", (latest, integration, latest)
+        )
+        self._db.execute("UPDATE deletion SET time = ? WHERE integration = ? AND time > ?", (now, integration, now))
+
     def _next_deletion_at(self, integration: str, now: float) -> float:
         rows = self._db.execute("SELECT time FROM deletion WHERE integration = ?", (integration,)).fetchall()
         pause = self._db.execute("SELECT until FROM pause WHERE integration = ?", (integration,)).fetchone()
-        until = 0.0 if pause is None else min(pause[0], now + DAY)
+        until = 0.0 if pause is None else min(pause[0], now + _LONGEST_DELAY)
         return max(until, next_deletion_at([sent for (sent,) in rows], now))
 
     def save_deletion(self, deletion: QueuedDeletion, state: VeriffErasure, due: float, pause: float | None) -> None:
         """Store the outcome of a deletion."""
         values = (state.value, due, deletion.erasure_id, session_digest(deletion.session_id))
-        self._db.execute("UPDATE session SET veriff = ?, due = ? WHERE erasure = ? AND digest = ?", values)
+        # Another process may have sent it too, because this one took long, and have completed the erasure.
+        self._db.execute(
+            "UPDATE session SET veriff = ?, due = ? WHERE erasure = ? AND digest = ? AND veriff = 'waiting'", values
+        )
         if pause is not None:
             self._db.execute(
                 "INSERT OR REPLACE INTO pause SELECT integration, ? FROM erasure WHERE id = ?",
@@ -226,7 +274,7 @@ class QueueFile(Database):
         """Complete an erasure, unless a step is left."""
         left = self._db.execute(
             "SELECT (SELECT count(*) FROM session WHERE erasure = ?1 AND veriff = 'waiting')"
-            " + (SELECT count(*) FROM store WHERE erasure = ?1 AND NOT done)",
+            " + (SELECT count(*) FROM store WHERE erasure = ?1 AND done < 2)",
             (erasure_id,),
         ).fetchone()[0]
         if left:

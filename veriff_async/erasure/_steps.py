@@ -40,13 +40,21 @@ class ErasureSteps:
         )
         return erasure_id
 
-    async def get_open(self) -> Sequence[QueuedErasure]:
-        """Return the erasures that are not complete, the oldest first."""
-        return await self._group.run(lambda file: file.open_erasures())
+    async def get_open(self) -> Sequence[str]:
+        """Return the ids of the erasures that are not complete, the oldest first."""
+        return await self._group.run(lambda file: file.open_ids())
 
-    async def save_store(self, erasure_id: str, name: str, erased: int) -> None:
+    async def get_to_visit(self, *, again: bool) -> Sequence[QueuedErasure]:
+        """Return the erasures with a store that was not visited yet; with `again`, those that Veriff has done."""
+        return await self._group.run(lambda file: file.erasures_to_visit(again=again))
+
+    async def get_waiting(self, integration: str, erasure_id: str | None) -> Sequence[QueuedDeletion]:
+        """Return the deletions of an integration that wait, or those of one erasure."""
+        return await self._group.run(lambda file: file.waiting_deletions(integration, erasure_id))
+
+    async def save_store(self, erasure_id: str, name: str, erased: int, *, again: bool) -> None:
         """Store that a store was visited, and how many items it has erased this time."""
-        await self._group.run(lambda file: file.save_store(erasure_id, name, erased), writes=True)
+        await self._group.run(lambda file: file.save_store(erasure_id, name, erased, again=again), writes=True)
 
     async def save_problem(self, erasure_id: str, name: str, text: str | None) -> None:
         """Store why a step is left, or that it is not."""

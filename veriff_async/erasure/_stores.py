@@ -47,8 +47,8 @@ def check_stores(stores: object) -> dict[str, ErasableStore]:
         raise InvalidArgumentError(msg)
     checked: dict[str, ErasableStore] = {}
     for name, store in named:
-        if not isinstance(name, str) or not name or name == "veriff":
-            msg = 'The name of a store must be a text that is neither empty nor "veriff": pass {"inbox": inbox}.'
+        if not isinstance(name, str) or not name.isprintable() or name in {"", "veriff"}:
+            msg = 'The name of a store must be a printable text, and not "veriff": pass for example {"inbox": inbox}.'
             raise InvalidArgumentError(msg)
         if isinstance(store, type) or not isinstance(store, ErasableStore):
             msg = f"The store {name} cannot erase: give it the method `erase(session_ids)`."

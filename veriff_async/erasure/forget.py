@@ -16,11 +16,11 @@ import logging
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from veriff_async._event_loop import require_asyncio
+from veriff_async._event_loop import is_being_cancelled, require_asyncio
 from veriff_async._logging import log_fields
-from veriff_async._protocol.arguments import check_instance, check_text
+from veriff_async._protocol.arguments import LARGEST, check_instance, check_text, type_name
 from veriff_async.erasure._queue_file import QueuedDeletion
 from veriff_async.erasure._receipt import VeriffErasure
 from veriff_async.erasure._stores import check_stores, find_session_ids
@@ -28,6 +28,8 @@ from veriff_async.erasure.queue import ErasureQueue
 from veriff_async.errors import (
     AuthenticationError,
     BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
@@ -58,6 +60,15 @@ _ERROR_DELAY: Final = 300.0
 # Seconds of a pause after Veriff has refused for the quota, which other programs may have used. Veriff documents no
 # header that says when it ends.
 _QUOTA_PAUSE: Final = 3600.0
+
+# Errors of every deletion, until a person acts.
+_UNSOLVABLE: Final = (
+    AuthenticationError,
+    PermissionDeniedError,
+    ClientClosedError,
+    ConfigurationError,
+    InvalidArgumentError,
+)
 
 # The name of Veriff among the problems of a receipt.
 _VERIFF: Final = "veriff"
@@ -116,6 +127,9 @@ async def forget(  # noqa: PLR0913  who, and where
         msg = "forget() needs exactly one of session_id, vendor_data and end_user_id: pass one of them as text."
         raise InvalidArgumentError(msg)
     if session_id is not None:
+        if not session_id.isprintable():
+            msg = "session_id contains a character that no id has: pass the id as Veriff wrote it."
+            raise InvalidArgumentError(msg)
         ids = [session_id]
     else:
         ids = await find_session_ids(named, SessionSearch(vendor_data=vendor_data, end_user_id=end_user_id))
@@ -155,7 +169,7 @@ async def resume_erasures(
     """
     _check_queue(queue)
     named = check_stores(stores)
-    erasures = [erasure.erasure_id for erasure in await queue.steps.get_open()]
+    erasures = await queue.steps.get_open()
     await _Runner(queue, client, named, on_progress).run(wait=wait)
     return [await queue.get_receipt(erasure_id) for erasure_id in erasures]
 
@@ -168,6 +182,7 @@ class _Runner:
     client: VeriffClient | None
     stores: Mapping[str, ErasableStore]
     on_progress: Callable[[ErasureReceipt], object] | None = None
+    refused: set[QueuedDeletion] = field(factory=set[QueuedDeletion], init=False)
 
     async def run(self, *, wait: bool, only: str | None = None) -> None:
         """Do the steps that can be done now; with `wait`, all.
@@ -180,37 +195,38 @@ class _Runner:
         while self.client is not None:
             # Also those of other erasures: the oldest deletion comes first, and the quota is the same.
             due = await self._delete_at_veriff(self.client)
-            if due is None or not wait or (only is not None and not await self._is_waiting(only)):
+            if due is None or not wait or not await self._is_worth_waiting(self.client, only):
                 break
             await asyncio.sleep(max(0.0, due - self.queue.steps.now()))
         await self._erase_in_stores(again=True)
-        for erasure in await self.queue.steps.get_open():
+        for erasure in await self.queue.steps.get_to_visit(again=True):
             if await self.queue.steps.complete(erasure.erasure_id):
                 await self._report(erasure.erasure_id)
 
     async def _erase_in_stores(self, *, again: bool) -> None:
-        """Erase in the stores that each erasure has not visited yet; again in all of them, once Veriff has deleted."""
-        for erasure in await self.queue.steps.get_open():
-            if again and await self._is_waiting(erasure.erasure_id):
-                continue
-            for name, is_done in erasure.stores.items():
+        """Erase in the stores that were not visited yet; again in all stores, once Veriff has deleted."""
+        for erasure in await self.queue.steps.get_to_visit(again=again):
+            for name, visits in erasure.stores.items():
                 store = self.stores.get(name)
+                if visits > again:
+                    continue
                 if store is not None:
-                    if again or not is_done:
-                        await self._erase(erasure, name, store)
-                elif not is_done:
+                    await self._erase(erasure, name, store, again=again)
+                else:
                     text = "The store was not passed: resume the erasure with a store of this name."
                     await self.queue.steps.save_problem(erasure.erasure_id, name, text)
 
-    async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore) -> None:
+    async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore, *, again: bool) -> None:
         try:
-            erased = await store.erase(erasure.session_ids)
-        except Exception as error:  # noqa: BLE001  a user's store may raise anything, and the others must erase
+            erased = _check_count(await store.erase(erasure.session_ids))
+        except (Exception, asyncio.CancelledError) as error:  # a user's store may raise anything; the others must erase
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             text = _describe(error)
             _LOG.warning("A store did not erase: %s", text, extra=log_fields(error=type(error).__name__, cause=text))
             await self.queue.steps.save_problem(erasure.erasure_id, name, text)
         else:
-            await self.queue.steps.save_store(erasure.erasure_id, name, erased)
+            await self.queue.steps.save_store(erasure.erasure_id, name, erased, again=again)
 
     async def _delete_at_veriff(self, client: VeriffClient) -> float | None:
         """Delete what the quota permits; return when the next deletion may be sent, or ``None`` if none waits."""
@@ -233,19 +249,23 @@ class _Runner:
             state = VeriffErasure.UNKNOWN
         except RateLimitedError:
             state, pause = VeriffErasure.WAITING, _QUOTA_PAUSE
-        except (AuthenticationError, PermissionDeniedError) as error:  # waiting does not help: a person must act
+        except _UNSOLVABLE as error:  # waiting does not help: a person must act
             state, problem, can_continue = VeriffErasure.WAITING, _describe(error), False
         except BadRequestError as error:
             state, delay = VeriffErasure.WAITING, _NOT_DECIDED_DELAY
-            problem = None if error.code in _NOT_DECIDED else _describe(error)
+            if error.code not in _NOT_DECIDED:
+                problem = _describe(error)
+                self.refused.add(deletion)
         except VeriffError as error:
             state, pause, problem = VeriffErasure.WAITING, _ERROR_DELAY, _describe(error)
         await self.queue.steps.save_deletion(deletion, state, delay=delay, pause=pause)
         await self.queue.steps.save_problem(deletion.erasure_id, _VERIFF, problem)
         return can_continue
 
-    async def _is_waiting(self, erasure_id: str) -> bool:
-        return bool((await self.queue.get_receipt(erasure_id)).veriff.get(VeriffErasure.WAITING))
+    async def _is_worth_waiting(self, client: VeriffClient, only: str | None) -> bool:
+        """Return whether a deletion waits that Veriff has not refused for a reason that time does not change."""
+        waiting = await self.queue.steps.get_waiting(_integration_of(client), only)
+        return any(deletion not in self.refused for deletion in waiting)
 
     async def _report(self, erasure_id: str) -> None:
         if self.on_progress is not None:
@@ -262,6 +282,19 @@ def _integration_of(client: VeriffClient | None) -> str:
     return "" if client is None else sha256(client.credentials.api_key.encode()).hexdigest()[:16]
 
 
-def _describe(error: Exception) -> str:
+def _check_count(erased: object) -> int:
+    """Return what a store has returned, which may be a user's own.
+
+    Raises:
+        InvalidArgumentError: It is not a number of items.
+    """
+    if isinstance(erased, int) and not isinstance(erased, bool) and 0 <= erased <= LARGEST:
+        return erased
+    msg = f"erase() must return the number of erased items, not {type_name(erased)}."
+    raise InvalidArgumentError(msg)
+
+
+def _describe(error: BaseException) -> str:
     # Only this library's messages are known to hold no personal data.
-    return f"{type(error).__name__}: {error}" if isinstance(error, VeriffError) else type(error).__name__
+    text = f"{type(error).__name__}: {error}" if isinstance(error, VeriffError) else type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -83,7 +83,7 @@ async def plan_retention(
         raise InvalidArgumentError(msg)
     for name, store in check_stores(stores).items():
         async for session_id, used_at in _list_sessions(store):
-            due_at = None if used_at is None else used_at + max_age
+            due_at = None if used_at is None else _add(used_at, max_age)
             yield RetentionItem(
                 store=name,
                 session_id=session_id,
@@ -91,6 +91,14 @@ async def plan_retention(
                 due_at=due_at,
                 is_overdue=due_at is not None and due_at <= moment,
             )
+
+
+def _add(moment: datetime, duration: timedelta) -> datetime:
+    """Return a later time, at most the last one that Python knows."""
+    try:
+        return moment + duration
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _list_sessions(store: ErasableStore) -> AsyncGenerator[tuple[str, datetime | None]]:
@@ -133,7 +141,8 @@ async def _list_jobs(
 def _last_change(path: Path) -> datetime | None:
     """Return when the newest file of a session was changed. Blocking."""
     try:
-        times = [file.lstat().st_mtime for file in (path, *path.rglob("*"))]
+        # A link may lead to any folder, which is not the session's.
+        times = [file.lstat().st_mtime for file in (path, *(() if path.is_symlink() else path.rglob("*")))]
     except OSError:  # deleted in the meantime
         return None
     return datetime.fromtimestamp(max(times), UTC)

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import stat
-import sys
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from anyio import to_thread
 
 from veriff_async import ConfigurationError, JobFailedError
 from veriff_async._protocol.json.decode import dump, load_object
+from veriff_async._storage.file_lock import try_lock
 from veriff_async.batch import JobState
 from veriff_async.batch._seen_ids import SeenIds
 from veriff_async.cli._decision_format import decision_fields, person_fields
@@ -86,6 +86,7 @@ def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] =
         try:
             if is_file:
                 _lock(descriptor)
+                _check_current(descriptor, path)
                 _read_lines(descriptor, seen)
             yield ResultsFile(descriptor, seen if is_file else None, show_person=show_person)
         finally:
@@ -213,7 +214,7 @@ async def _wait_writable(descriptor: int) -> None:
 def _lock(descriptor: int) -> None:
     """Lock the file: two runs with different journals would remove each other's incomplete lines."""
     try:
-        _try_lock(descriptor)
+        try_lock(descriptor)
     except BlockingIOError:
         msg = "Another run writes results to this file: wait for its end, or give another file."
     except OSError:  # some file systems do not support locks
@@ -223,33 +224,13 @@ def _lock(descriptor: int) -> None:
     raise ConfigurationError(msg)
 
 
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    # Windows lets no other program read or write locked bytes. So one is locked that few files reach: the last one that
-    # `locking` can, whose positions have 32 bits.
-    _LOCKED_BYTE: Final = 2**31 - 2
-
-    def _try_lock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            raise BlockingIOError from None
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> None:
-        """Lock a file that was just opened.
-
-        Raises:
-            BlockingIOError: Another process holds the lock.
-            OSError: The file system has no locks.
-        """
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _check_current(descriptor: int, path: Path) -> None:
+    """Refuse a file that an erasure has replaced between its opening and its lock: the results would be lost."""
+    with _translate_errors():
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return
+    msg = "Another program has replaced the results file at this moment: run the command again."
+    raise ConfigurationError(msg)
 
 
 @contextmanager
