@@ -119,6 +119,15 @@ def test_vendor_data_needs_an_inbox(invoke: Invoke, manual_sandbox: Sandbox, tmp
     assert CANARY not in result.stderr
 
 
+def test_person_without_sessions_is_a_warning(invoke: Invoke, tmp_path: Path, inbox: Path) -> None:
+    """A wrong value erases nothing, and must not look like an erasure; the value is not repeated."""
+    options = ["--inbox", str(inbox), "--queue", str(tmp_path / "erasures.db"), "--local-only", "--yes"]
+    result = invoke("forget", "--vendor-data", CANARY, *options)
+    assert result.exit_code == 0
+    assert "nothing was erased: check the value" in " ".join(result.stderr.split())
+    assert CANARY not in result.output
+
+
 def test_retention_lists_what_is_due(invoke: Invoke, inbox: Path) -> None:
     """The plan lists every session; `overdue` ends with 6 if any is due, and with 0 otherwise."""
     plan = invoke("retention", "plan", "--inbox", str(inbox), "--max-age", "30", "--json")

@@ -20,6 +20,7 @@ from tests.postgres_server import PostgresDatabase, postgres, running_postgres
 from tests.servers import RedisServer, single_redis_server
 from veriff_async import Credentials, parse_webhook
 from veriff_async._protocol.webhook import event_from
+from veriff_async.encryption import KeyRing
 from veriff_async.inbox import (
     DeliveryOutcome,
     DeliveryStatus,
@@ -466,3 +467,21 @@ def test_the_commands_keep_what_the_application_keeps(invoke: Invoke, path: Path
     asyncio.run(run())
     for _ in range(2):
         assert ["old"] == [cells[0] for cells in lines(invoke("inbox", "list", "--inbox", str(file)))]
+
+
+def test_encrypted_inbox_needs_its_keys(invoke: Invoke, tmp_path: Path) -> None:
+    """Commands take the keys from the environment; without them no search says that it found nothing."""
+    path, key = tmp_path / "encrypted.db", KeyRing.generate_key()
+
+    async def record() -> None:
+        async with SqliteInbox(path, encryption=KeyRing([key])) as inbox:
+            await inbox.record(approved(CAT))
+
+    asyncio.run(record())
+    search = ("inbox", "list", "--inbox", str(path), "--vendor-data", "vendor-2ccf")
+
+    assert [CAT] == [cells[0] for cells in lines(invoke(*search, VERIFF_STORE_KEYS=key))]
+    assert CANARY in invoke("inbox", "export", "--inbox", str(path), VERIFF_STORE_KEYS=key).stdout
+    missing = invoke(*search)
+    assert (1, "") == (missing.exit_code, missing.stdout)
+    assert "cannot be decrypted" in missing.stderr

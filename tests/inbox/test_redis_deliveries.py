@@ -471,7 +471,7 @@ async def test_cluster_accepts_every_script(single_redis_server: RedisServer, tm
 
 
 async def test_counts_follow_every_change(redis_server: RedisServer, admin: Redis) -> None:
-    """Statistics are those of the stored sessions, in whole hours too, whatever was recorded, handled and deleted."""
+    """Statistics are those of the stored sessions, in whole hours too, after any records, deliveries and deletions."""
     now = [1_800_000_000.0]
     retention = Retention(max_age=10 * 3600, max_events_per_session=3)
     async with RedisInbox(redis_server.url, retention=retention, now=lambda: now[0]) as inbox:

@@ -110,6 +110,8 @@ async def test_missing_key_is_reported(server: RedisServer, keys: tuple[str, ...
             await inbox.get_states(["s"])
         with pytest.raises(InboxError, match="cannot be decrypted"):
             await inbox.get_events("s")
+        with pytest.raises(InboxError, match="cannot be decrypted"):  # the erasure of a person would find nothing
+            await inbox.find_sessions(SessionSearch(vendor_data="user-42"))
         with pytest.raises(InboxError, match="cannot be decrypted"):
             await inbox.lease(1, seconds=0.001)
         with pytest.raises(InboxError, match="cannot be decrypted"):

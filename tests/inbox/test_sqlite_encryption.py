@@ -96,6 +96,8 @@ async def test_text_of_an_unknown_key_is_an_error(path: Path, ring: KeyRing | No
                 await call
         with pytest.raises(InboxError, match="cannot be decrypted"):
             await inbox.reencrypt()
+        with pytest.raises(InboxError, match="cannot be decrypted"):  # the erasure of a person would find nothing
+            await inbox.find_sessions(SessionSearch(vendor_data="user-42"))
 
 
 @pytest.mark.anyio

@@ -19,7 +19,7 @@ __all__ = ("HandlerFailure", "backoff_delay", "choose_outcome", "give_back", "is
 _LONGEST_ERROR: Final = 500
 
 # Seconds for which an event waits for a process that has a handler for it. During a deploy, processes of the earlier
-# version run beside those that registered the handler; after a deploy that removed it, none does.
+# version run next to those that registered the handler; after a deploy that removed it, none does.
 _WAIT_FOR_HANDLER: Final = 600.0
 _PASS_ON_DELAY: Final = 2.0
 

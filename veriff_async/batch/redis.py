@@ -340,8 +340,8 @@ class RedisJournal:
     async def reencrypt(self) -> int:
         """Write every record again that is not encrypted with the first key of the ring, or is although it has no ring.
 
-        Call it after a key was added, and before an old one is removed. Runs may use the journal meanwhile, if all have
-        the same ring; it may be called again after an interruption.
+        Call it after a key was added, and before an old one is removed. Runs may use the journal at the same time, if
+        all have the same ring; it may be called again after an interruption.
 
         Returns:
             How many records were written again.

@@ -163,7 +163,7 @@ _POSITION: Final = "SELECT extract(epoch FROM pg_postmaster_start_time())::text,
 
 # The limit bounds what one look reads; with more changes the subscriber reads all states instead.
 _MAX_CHANGES: Final = 1_000
-# Sorted, so that the index is used whatever the server guesses about the number of changes.
+# Sorted, so that the index is used even if the server misjudges the number of changes.
 _CHANGES: Final = """
 (SELECT id FROM veriff_inbox_session
  WHERE changed >= pg_snapshot_xmax(%(position)s::pg_snapshot)

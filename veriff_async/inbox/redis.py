@@ -29,6 +29,7 @@ from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._redis_changes import BLOCK_SECONDS, RedisChanges
 from veriff_async.inbox._redis_codec import RedisCodec
 from veriff_async.inbox._redis_deletion import RedisDeletion
@@ -273,7 +274,9 @@ class RedisInbox:
             await self._index_old_sessions()
         client = self._server.get_client()
         finding = self._search.find_sessions(client, search, limit, position)
-        return await self._server.execute(client, finding, _VISIT_SECONDS)
+        result = await self._server.execute(client, finding, _VISIT_SECONDS)
+        await check_empty_page(self, search, result)
+        return result
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`.
@@ -312,7 +315,7 @@ class RedisInbox:
     async def reencrypt(self) -> int:
         """Write everything again that is not encrypted with the first key of the ring; return how many texts were not.
 
-        Other processes may use the inbox meanwhile. After an error, call it again.
+        Other processes may use the inbox at the same time. After an error, call it again.
 
         Raises:
             InboxError: Not everything may have been written, or a key is missing.

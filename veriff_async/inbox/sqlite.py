@@ -31,6 +31,7 @@ from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
+from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
@@ -245,7 +246,9 @@ class SqliteInbox:
             if start is None:
                 break
         next_page = str(found[limit - 1][1]) if len(found) > limit else None
-        return SessionPage(sessions=tuple(summary for summary, _ in found[:limit]), next_page=next_page)
+        result = SessionPage(sessions=tuple(summary for summary, _ in found[:limit]), next_page=next_page)
+        await check_empty_page(self, search, result)
+        return result
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`."""

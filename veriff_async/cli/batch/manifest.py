@@ -16,6 +16,7 @@ from veriff_async._protocol.picture_verdicts import describe_failures
 from veriff_async.batch import InvalidRow, ManifestRow, SqliteJournal, read_manifest
 from veriff_async.batch._plan import media_sizes
 from veriff_async.batch.manifest import media_problem
+from veriff_async.cli._store_keys import read_store_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ async def check_manifest(  # noqa: PLR0913  the parts of a check
     """
     result = ManifestCheck(version=await to_thread.run_sync(_version, manifest))
     async with (
-        nullcontext() if journal is None else SqliteJournal(journal) as opened,
+        nullcontext() if journal is None else SqliteJournal(journal, encryption=read_store_keys()) as opened,
         aclosing(_pages(manifest, seconds, opened)) as pages,
     ):
         async for page in pages:

@@ -20,6 +20,7 @@ from veriff_async.batch import (
     verify_many,
 )
 from veriff_async.batch._plan import PlanBuilder
+from veriff_async.cli._store_keys import read_store_keys
 from veriff_async.cli.batch.manifest import iter_jobs
 from veriff_async.cli.batch.progress import ProgressDisplay
 from veriff_async.cli.batch.results import open_results, wait_for_reader
@@ -113,7 +114,7 @@ async def run_collection(  # noqa: PLR0913  the parts of a collection
     quiet: bool,
 ) -> RunSummary:
     """Collect the decisions on submitted jobs."""
-    async with SqliteJournal(journal) as store:
+    async with SqliteJournal(journal, encryption=read_store_keys()) as store:
         total = (await store.count_by_state()).get(JobState.SUBMITTED, 0)
     async with _connect(connect, inbox) as veriff:
         display = ProgressDisplay(total, veriff.statistics, quiet=quiet)
@@ -147,7 +148,7 @@ async def start_plan(
     session_limits = SessionLimits(max_sessions=limits.max_sessions, max_per_hour=limits.max_per_hour)
     usage = SessionUsage(total=0, last_hour=0)
     if (path := existing_journal(journal)) is not None:
-        async with SqliteJournal(path) as store:
+        async with SqliteJournal(path, encryption=read_store_keys()) as store:
             usage = await store.session_usage(session_limits)
     return PlanBuilder(session_limits, usage, on_unknown=on_unknown, retry_failed=retry_failed)
 
@@ -155,7 +156,7 @@ async def start_plan(
 async def count_jobs(journal: Path) -> tuple[JobCounts, SessionUsage]:
     """Count the jobs and sessions of a journal, which a run may be using at the same time."""
     counts = JobCounts()
-    async with SqliteJournal(journal) as store, aclosing(store.iter_records()) as records:
+    async with SqliteJournal(journal, encryption=read_store_keys()) as store, aclosing(store.iter_records()) as records:
         async for record in records:
             status = record.decision and str(record.decision.status)
             counts.count(record.state, status or (record.failure.error_type if record.failure else ""), record.job_id)
@@ -165,7 +166,7 @@ async def count_jobs(journal: Path) -> tuple[JobCounts, SessionUsage]:
 
 async def resolve_job(journal: Path, job_id: str, session_id: str | None) -> None:
     """Record the real outcome of a creation that got no response."""
-    async with SqliteJournal(journal) as store:
+    async with SqliteJournal(journal, encryption=read_store_keys()) as store:
         await resolve_unknown(store, job_id, session_id=session_id)
 
 
@@ -195,7 +196,7 @@ async def _connect(connect: Connect, inbox: Path | None) -> AsyncGenerator[Verif
         async with connect() as veriff:
             yield veriff
     else:
-        async with SqliteInbox(inbox) as opened, connect(inbox=opened) as veriff:
+        async with SqliteInbox(inbox, encryption=read_store_keys()) as opened, connect(inbox=opened) as veriff:
             yield veriff
 
 
@@ -209,7 +210,7 @@ async def _open_run(  # noqa: PLR0913  the parts of a run
     show_person: bool,
     other_files: Sequence[Path],
 ) -> AsyncGenerator[_BatchRun]:
-    async with SqliteJournal(journal) as store:
+    async with SqliteJournal(journal, encryption=read_store_keys()) as store:
         # The first claim locks the journal for this process. Without the lock a second run could open the results file,
         # and remove a line that the first run is writing because it looks torn.
         await store.claim(_LOCK_JOB_ID)

@@ -19,6 +19,7 @@ from veriff_async.cli._runtime import (
     print_json,
     run,
     stdout_output,
+    warn,
 )
 from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.erasure.stores import store_options
@@ -104,6 +105,8 @@ def forget(  # noqa: PLR0913  the options of the command
 
     shown = run(work())
     _show(shown, for_program=for_program)
+    if people and not any(receipt.sessions for receipt in shown):
+        warn("The inbox has no session with this value, so nothing was erased: check the value and the inbox.")
     if not receipts and not all(receipt.is_complete for receipt in shown):
         raise SystemExit(ExitCode.PENDING)
 

@@ -10,6 +10,7 @@ import click
 from attrs import frozen
 
 from veriff_async.batch import SqliteJournal
+from veriff_async.cli._store_keys import read_store_keys
 from veriff_async.cli.inbox.opening import INBOX_VARIABLE, InboxAddress, open_inbox
 from veriff_async.erasure import ResultsFile, SessionFiles
 
@@ -49,7 +50,9 @@ class StoreOptions:
             if self.inbox is not None:
                 stores["inbox"] = await stack.enter_async_context(open_inbox(self.inbox))
             if self.journal is not None:
-                stores["journal"] = await stack.enter_async_context(SqliteJournal(self.journal))
+                stores["journal"] = await stack.enter_async_context(
+                    SqliteJournal(self.journal, encryption=read_store_keys())
+                )
             stores |= {_number("files", index): SessionFiles(pattern) for index, pattern in enumerate(self.files)}
             stores |= {_number("results", index): ResultsFile(path) for index, path in enumerate(self.results)}
             yield stores

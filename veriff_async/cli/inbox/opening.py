@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 from attrs import field, frozen
 
+from veriff_async.cli._store_keys import read_store_keys
 from veriff_async.config import Retention
 from veriff_async.inbox import DeliveryInbox, ErasableInbox, SearchableInbox, SqliteInbox
 
@@ -100,10 +101,12 @@ def _make_inbox(store: InboxAddress) -> SqliteInbox | RedisInbox | PostgresInbox
     if store.address.startswith(_REDIS):
         from veriff_async.inbox import RedisInbox
 
-        return RedisInbox(store.address, prefix=store.prefix or "{veriff}", retention=_KEEP_ALL)
+        return RedisInbox(
+            store.address, prefix=store.prefix or "{veriff}", retention=_KEEP_ALL, encryption=read_store_keys()
+        )
     if store.address.startswith(_POSTGRES):
         from veriff_async.inbox import PostgresInbox
 
         # A wrong database must not get tables.
         return PostgresInbox(store.address, retention=_KEEP_ALL, migrate=False)
-    return SqliteInbox(store.address, retention=_KEEP_ALL)
+    return SqliteInbox(store.address, retention=_KEEP_ALL, encryption=read_store_keys())

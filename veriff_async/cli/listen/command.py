@@ -18,6 +18,7 @@ from veriff_async.cli._http import check_url
 from veriff_async.cli._options import env_file_option, json_lines_option, show_person_option
 from veriff_async.cli._runtime import run, stdout_output
 from veriff_async.cli._stdio import OutputError, print_stdout
+from veriff_async.cli._store_keys import read_store_keys
 from veriff_async.cli.listen import display
 from veriff_async.cli.listen.forward import Forwarder
 from veriff_async.cli.listen.loop_detection import is_own_address
@@ -101,7 +102,9 @@ async def run_listen(  # noqa: PLR0913  one for each option
     async with AsyncExitStack() as stack:
         # First, so that a signal during the start is not lost.
         log.stopped = stack.enter_context(stop_on_signals())
-        inbox: Inbox = await stack.enter_async_context(SqliteInbox(inbox_file) if inbox_file else MemoryInbox())
+        inbox: Inbox = await stack.enter_async_context(
+            SqliteInbox(inbox_file, encryption=read_store_keys()) if inbox_file else MemoryInbox()
+        )
         receiver = await stack.enter_async_context(WebhookReceiver(credentials, inbox))
         forwarder = Forwarder(forward_to, log.print_forwarded) if forward_to is not None else None
         if forwarder is not None:
