@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from veriff_async.client import ClientOptions
 
-pytest_plugins = ("pytester",)
+# The servers are fixtures of all tests: a conftest.py or module that imported them would start servers of its own.
+pytest_plugins = ("pytester", "tests.postgres_server", "tests.servers")
 
 # Tests start some hundred processes. Without the files of compiled modules, each compiles the library, which takes a
 # third of its time; the workers of xdist compile the tests as well.

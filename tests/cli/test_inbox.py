@@ -16,8 +16,6 @@ import pytest
 
 from tests.cli.conftest import SECONDS, strip_escapes
 from tests.conditions import needs_posix
-from tests.postgres_server import PostgresDatabase, postgres, running_postgres
-from tests.servers import RedisServer, single_redis_server
 from veriff_async import Credentials, parse_webhook
 from veriff_async._protocol.webhook import event_from
 from veriff_async.encryption import KeyRing
@@ -38,12 +36,12 @@ if TYPE_CHECKING:
     from click.testing import Result
 
     from tests.cli.conftest import Receiver
+    from tests.postgres_server import PostgresDatabase
+    from tests.servers import RedisServer
     from veriff_async import WebhookEvent
     from veriff_async.inbox import DeliveryInbox
 
     Invoke = Callable[..., Result]
-
-__all__ = ("postgres", "running_postgres", "single_redis_server")
 
 VARIABLES: Final = {"VERIFF_API_KEY": "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11", "VERIFF_SHARED_SECRET": "secret"}
 CREDENTIALS: Final = Credentials.from_env(VARIABLES)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.postgres_server import PostgresDatabase, postgres, running_postgres
 from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS
 
 if TYPE_CHECKING:
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    Invoke = Callable[..., Result]
+    from tests.postgres_server import PostgresDatabase
 
-__all__ = ("postgres", "running_postgres")
+    Invoke = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)

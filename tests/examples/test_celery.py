@@ -15,7 +15,6 @@ from redis import Redis
 from tests.conditions import until_in_thread
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
 from tests.examples.web import JPEG, UVICORN, WEBHOOKS
-from tests.servers import single_redis_server
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import RedisServer
-
-__all__ = ("single_redis_server",)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(150), pytest.mark.usefixtures("without_coverage")]
 

@@ -13,7 +13,6 @@ import pytest
 
 from tests.examples.conftest import EXAMPLES
 from tests.examples.web import JPEG
-from tests.servers import single_redis_server
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from tests.servers import RedisServer
-
-__all__ = ("single_redis_server",)
 
 Event = dict[str, Any]
 EXTRAS: Final = {"content-type": "application/octet-stream", "host": "api.example", "x-forwarded-for": "192.0.2.1"}

@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.servers import RedisServer, running_server, single_redis_server
 from veriff_async.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from veriff_async.client import ClientOptions
 
-__all__ = ("RESOURCE", "Exported", "RedisServer", "running_server", "single_redis_server")
+__all__ = ("RESOURCE", "Exported")
 
 # Detecting the resource starts a thread for each provider.
 RESOURCE: Final = Resource({})

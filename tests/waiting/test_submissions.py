@@ -13,7 +13,6 @@ import pytest
 
 from tests.conditions import until
 from tests.loops import every_loop
-from tests.servers import RedisServer, single_redis_server
 from tests.waiting.helpers import JPEG, OFTEN, count_polls, make_client
 from veriff_async import (
     ApiError,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.servers import RedisServer
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
     from veriff_async.inbox import RecordResult
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     OurInbox = MemoryInbox | SqliteInbox | RedisInbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
-
-__all__ = ("single_redis_server",)  # a fixture
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESUBMIT = Status.RESUBMISSION_REQUESTED
