@@ -23,11 +23,10 @@ from veriff_async.inbox import (
     DeliveryStatus,
     IgnoredReason,
     PostgresInbox,
-    Retention,
     SessionSearch,
     TransactionalInbox,
 )
-from veriff_async.inbox._postgres_events import EventTables, RecordCall
+from veriff_async.inbox._postgres_events import RecordCall
 from veriff_async.testing import decision_event, session_event
 from veriff_async.testing._harness import get_keys, get_state, subscribe, wait_for_change
 
@@ -94,8 +93,7 @@ async def test_change_of_an_older_transaction_is_reported(
     call = RecordCall(dump_event(event))
     async with PostgresInbox(postgres.url) as inbox, subscribe(inbox) as changes:
         async with await AsyncConnection.connect(postgres.url) as connection:
-            tables = EventTables(Retention(), None)
-            await tables.insert_event(connection, event, DecisionSource.WEBHOOK, call, deliver=False)
+            await inbox._tables.insert_event(connection, event, DecisionSource.WEBHOOK, call, deliver=False)
             await inbox.record(session_event("newer", "started"))
             assert "newer" == await anext(changes)
         assert "older" == await _next_look(changes, advance_time)
@@ -108,8 +106,7 @@ async def test_change_without_a_notification_is_reported(
     event = session_event("s", "started")
     async with PostgresInbox(postgres.url) as inbox, subscribe(inbox) as changes:
         async with await AsyncConnection.connect(postgres.url) as connection:
-            tables = EventTables(Retention(), None)
-            await tables.insert_event(
+            await inbox._tables.insert_event(
                 connection, event, DecisionSource.WEBHOOK, RecordCall(dump_event(event)), deliver=False
             )
         assert "s" == await _next_look(changes, advance_time)
@@ -238,15 +235,15 @@ async def test_erased_session_is_not_in_the_files(postgres: PostgresDatabase, si
             event = event_from({"sessionId": f"s{number}", "vendorData": name, "name": name})
             await inbox.record(event, deliver=True)
             await inbox.save_submission(f"s{number}", name)
-        assert await asyncio.to_thread(_find, postgres, b"CANARY")
+        assert await asyncio.to_thread(find_tables, postgres, b"CANARY")
         assert 15 == await inbox.erase([f"s{number}" for number in range(1, 30, 2)])
         assert IgnoredReason.ERASED == (await inbox.record(decision_event("s1", "approved"))).ignored
 
-    assert await asyncio.to_thread(_find, postgres, b"other")
-    assert [] == await asyncio.to_thread(_find, postgres, b"CANARY")
+    assert await asyncio.to_thread(find_tables, postgres, b"other")
+    assert [] == await asyncio.to_thread(find_tables, postgres, b"CANARY")
 
 
-def _find(postgres: PostgresDatabase, text: bytes) -> list[str]:
+def find_tables(postgres: PostgresDatabase, text: bytes) -> list[str]:
     """Return the tables in whose files a text occurs."""
     postgres.execute("CHECKPOINT")
     paths = postgres.execute(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.postgres_server import PostgresDatabase, PostgresServer
+from veriff_async.encryption import KeyRing
 from veriff_async.inbox import PostgresInbox
 from veriff_async.testing import InboxContract
 
@@ -33,6 +34,9 @@ def emptied_postgres(shared_postgres: PostgresDatabase) -> PostgresDatabase:
     return shared_postgres
 
 
+KEY = KeyRing.generate_key()
+
+
 class TestPostgresInbox(InboxContract):
     """Every handle has its own connections to one server, like another machine."""
 
@@ -46,3 +50,30 @@ class TestPostgresInbox(InboxContract):
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return another inbox on the server."""
         return PostgresInbox(self.url, retention=retention, now=now)
+
+
+class EncryptedInboxCase(InboxContract):
+    """An inbox with encrypted texts, for the rules below."""
+
+    url: str
+
+    async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
+        """Return another inbox on the server."""
+        return PostgresInbox(self.url, retention=retention, now=now, encryption=KeyRing([KEY]))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "test_get_events_returns_all_events_in_order",
+        "test_final_state_is_not_reverted",
+        "test_session_is_found_by_its_person",
+        "test_deliveries_survive_closing",
+        "test_first_webhook_of_a_polled_decision_counts",
+    ],
+)
+def test_encrypted_inbox_passes_the_contract(emptied_postgres: PostgresDatabase, rule: str) -> None:
+    """Some rules that read everything an inbox stores hold with encryption too."""
+    case = EncryptedInboxCase()
+    case.url = emptied_postgres.socket_url
+    getattr(case, rule)()

@@ -103,6 +103,7 @@ async def test_terminated_connections(postgres: PostgresDatabase) -> None:
         await asyncio.gather(*handling)
 
 
+@pytest.mark.timeout(60 + 5 * KILLS)  # all of them are in one test
 @pytest.mark.parametrize(("mode", "kills"), [("transaction", KILLS), ("plain", KILLS // 2)])
 async def test_killed_handlers(postgres: PostgresDatabase, mode: str, kills: int, without_coverage: None) -> None:
     """Each event has exactly one effect if effect and mark commit together, and at least one otherwise."""

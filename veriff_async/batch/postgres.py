@@ -18,7 +18,8 @@ from veriff_async._protocol.arguments import check_flag, check_number, check_tex
 from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_all, fetch_one
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
-from veriff_async.batch._records import JobState, dump_record, load_record
+from veriff_async.batch._postgres_codec import RecordCodec
+from veriff_async.batch._records import JobState
 from veriff_async.batch._session_limits import HOUR, SessionLimits, SessionUsage
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from veriff_async._storage.postgres import Connection, Row
     from veriff_async.batch._records import JobRecord
+    from veriff_async.encryption import KeyRing
 
 __all__ = ("PostgresJournal",)
 
@@ -145,12 +147,12 @@ UPDATE veriff_journal_batches SET sessions = sessions + %(creations)s - %(before
 _READ: Final = "SELECT record FROM veriff_journal_records WHERE batch = %(batch)s AND job_id = %(job)s"
 
 _READ_PAGE: Final = """
-SELECT number, record FROM veriff_journal_records
+SELECT number, job_id, record FROM veriff_journal_records
 WHERE batch = %(batch)s AND number > %(last)s ORDER BY number LIMIT %(limit)s
 """
 
 _READ_PAGE_OF_STATES: Final = """
-SELECT number, record FROM veriff_journal_records
+SELECT number, job_id, record FROM veriff_journal_records
 WHERE batch = %(batch)s AND number > %(last)s AND state = ANY(%(states)s) ORDER BY number LIMIT %(limit)s
 """
 
@@ -194,6 +196,8 @@ class PostgresJournal:
         timeout: Seconds for each request to the server.
         migrate: Whether the first use creates the tables, or upgrades them. If not, run
             ``veriff-async postgres migrate`` before, as a user who may create tables.
+        encryption: The keys with which records are encrypted; by default they are stored as they are. The ids of jobs
+            and sessions and the states of jobs always are. See `reencrypt`.
 
     Raises:
         ConfigurationError: An argument is invalid, or the extra ``postgres`` is not installed; from any method, another
@@ -207,7 +211,7 @@ class PostgresJournal:
     See https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  every option has a default
         self,
         server: str | AsyncConnectionPool[Any],
         *,
@@ -215,6 +219,7 @@ class PostgresJournal:
         lease: float = 30.0,
         timeout: float = 4.0,
         migrate: bool = True,
+        encryption: KeyRing | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
         check_number("timeout", timeout, above=True, remedy="give seconds above zero")
@@ -226,6 +231,7 @@ class PostgresJournal:
         self._server = PostgresConnections(
             server, timeout, store="PostgresJournal", error=JournalError, component="journal", migrate=migrate
         )
+        self._codec = RecordCodec(encryption, _key(batch))
         self._batch = batch
         self._lease = lease
         self._leases = Leases(lease, self._renew)
@@ -259,7 +265,7 @@ class PostgresJournal:
 
             is_claimed, row = await self._run(insert)
             try:
-                return is_claimed, None if row is None else load_record(row[0])
+                return is_claimed, None if row is None else self._codec.load(row[0], _key(job_id))
             except JournalError:
                 await self._release({job_id: claim})
                 raise
@@ -294,7 +300,7 @@ class PostgresJournal:
             "state": str(record.state),
             "creations": creations,
             "session": None if record.session_id is None else _key(record.session_id),
-            "record": dump_record(record),
+            "record": self._codec.dump(record, _key(job_id)),
         }
         async with claim.write_lock:  # several connections keep no order, and an older record must not win
             usage = await self._leases.finish(self._write(values, claim, creations, limits))
@@ -312,7 +318,7 @@ class PostgresJournal:
         """Return a job's record; see `Journal.read`."""
         self._check_loop()
         row = await self._run(lambda connection: fetch_one(connection, _READ, self._values(job_id)))
-        return None if row is None else load_record(row[0])
+        return None if row is None else self._codec.load(row[0], _key(job_id))
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
@@ -321,8 +327,8 @@ class PostgresJournal:
         while True:
             self._check_loop()
             page = await self._run(lambda connection: fetch_all(connection, query, values))
-            for _, record in page:
-                yield load_record(record)
+            for _, job, record in page:
+                yield self._codec.load(record, job)
             if len(page) < BATCH_SIZE:
                 return
             values["last"] = page[-1][0]
@@ -349,9 +355,26 @@ class PostgresJournal:
             work = partial(_erase, values={**values, **self._values("", claim), "job": job_id, "lease": self._lease})
             is_free, count = await self._leases.finish(self._run(work, autocommit=False))
             if not is_free:
-                raise claimed_error(load_record(record).job_id)
+                raise claimed_error(self._codec.load(record, job_id).job_id)
             erased += count
         return erased
+
+    async def reencrypt(self) -> int:
+        """Write every record again that is not encrypted with the first key of the ring; return how many were not.
+
+        Call it after a key was added, and before an old one is removed. Runs may use the journal meanwhile, if all have
+        the new key. What was replaced leaves the files of the server later, as `erase` describes.
+
+        Raises:
+            JournalError: Some may not have been written, or a key is missing; call it again.
+        """
+        self._check_loop()
+        total = 0
+        last: int | None = 0
+        while last is not None:
+            written, last = await self._run(partial(self._codec.renew, last=last), autocommit=False)
+            total += written
+        return total
 
     async def aclose(self) -> None:
         """Release all claims and close the connections; see `Journal.aclose`."""

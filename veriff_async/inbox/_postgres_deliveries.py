@@ -11,16 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
-from veriff_async.inbox._postgres_events import (
-    DURABLE,
-    IS_VISIBLE,
-    NOW,
-    decode,
-    digest_of,
-    load_stored_event,
-    load_stored_state,
-    lock_sessions,
-)
+from veriff_async.inbox._postgres_codec import decode, digest_of
+from veriff_async.inbox._postgres_events import DURABLE, IS_VISIBLE, NOW, lock_sessions
 from veriff_async.models.delivery import Delivery, DeliveryRecord, DeliveryStatus
 from veriff_async.models.state import IgnoredReason
 
@@ -54,7 +46,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), due AS (
     RETURNING delivery.event, delivery.position, delivery.attempts, delivery.handled_by
 )
 SELECT leased.event, leased.attempts, leased.handled_by, event.kind, event.body, event.recorded_at, event.ignored,
-    session.state, session.submission, session.touched
+    session.id, session.state, session.submission, session.touched
 FROM leased
 JOIN veriff_inbox_event AS event ON event.number = leased.event
 JOIN veriff_inbox_session AS session ON session.number = event.session
@@ -125,15 +117,15 @@ async def lease_events(
     rows = await fetch_all(connection, _LEASE, values)
     return [
         Delivery(
-            event=load_stored_event(kind, body),
+            event=tables.codec.load_event(kind, body, id_),
             attempt=attempt,
-            state=None if state is None else load_stored_state(state, submission, touched),
+            state=None if state is None else tables.codec.load_state(state, id_, submission, touched),
             ignored=None if ignored is None else IgnoredReason(ignored),
             recorded_at=recorded_at,
             handled_by=frozenset(handled_by),
             lease=f"{event}:{token.hex()}",
         )
-        for event, attempt, handled_by, kind, body, recorded_at, ignored, state, submission, touched in rows
+        for event, attempt, handled_by, kind, body, recorded_at, ignored, id_, state, submission, touched in rows
     ]
 
 

@@ -11,18 +11,15 @@ See https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-S
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field, frozen
 
-from veriff_async._protocol.search_keys import ERASED, event_search_keys, search_key
-from veriff_async._protocol.session_state import apply_event, dump_state, load_state
-from veriff_async._protocol.webhook import load_event
+from veriff_async._protocol.session_state import apply_event
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
-from veriff_async.errors import DecodeError, InboxError
+from veriff_async.errors import InboxError
+from veriff_async.inbox._postgres_codec import decode, digest_of, encode
 from veriff_async.models.state import IgnoredReason, RecordResult
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 
     from veriff_async._storage.postgres import Connection
     from veriff_async.config import Retention
+    from veriff_async.inbox._postgres_codec import PostgresCodec
     from veriff_async.models.decision_source import DecisionSource
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
@@ -41,11 +39,6 @@ __all__ = (
     "EventTables",
     "Position",
     "RecordCall",
-    "decode",
-    "digest_of",
-    "encode",
-    "load_stored_event",
-    "load_stored_state",
     "lock_sessions",
 )
 
@@ -74,7 +67,7 @@ _LOCK: Final = f"SELECT pg_advisory_xact_lock(lock), {DURABLE} FROM unnest(%(loc
 _READ: Final = f"""
 SELECT
     {NOW},
-    (SELECT expires_at FROM veriff_inbox_erased WHERE key = %(erased)s),
+    (SELECT max(expires_at) FROM veriff_inbox_erased WHERE key = ANY (%(erased)s::bytea[])),
     session.number, session.state, session.submission, session.events, {IS_VISIBLE},
     event.number, event.token, delivery.event IS NOT NULL
 FROM (SELECT) AS one
@@ -139,12 +132,12 @@ UPDATE veriff_inbox_session SET events = events - (SELECT count(*) FROM deleted)
 """
 
 _STATES: Final = f"""
-SELECT session.state, session.touched, session.submission FROM veriff_inbox_session AS session
+SELECT session.id, session.state, session.touched, session.submission FROM veriff_inbox_session AS session
 WHERE session.digest = ANY (%(sessions)s::bytea[]) AND session.state IS NOT NULL AND {IS_VISIBLE}
 """
 
 _EVENTS: Final = f"""
-SELECT event.kind, event.body FROM veriff_inbox_event AS event
+SELECT event.kind, event.body, session.id FROM veriff_inbox_event AS event
 JOIN veriff_inbox_session AS session ON session.number = event.session
 WHERE session.digest = %(session)s AND {IS_VISIBLE}
 ORDER BY event.number
@@ -153,7 +146,7 @@ ORDER BY event.number
 _SAVE_SUBMISSION: Final = f"""
 INSERT INTO veriff_inbox_session AS session (digest, id, touched, submission, submitted_at, events)
 SELECT %(session)s, %(id)s, {NOW}, %(submission)s, {NOW}, 0
-WHERE NOT EXISTS (SELECT FROM veriff_inbox_erased WHERE key = %(erased)s AND expires_at > {NOW})
+WHERE NOT EXISTS (SELECT FROM veriff_inbox_erased WHERE key = ANY (%(erased)s::bytea[]) AND expires_at > {NOW})
 ON CONFLICT (digest) DO UPDATE SET submission = excluded.submission, submitted_at = excluded.submitted_at
 """
 
@@ -234,11 +227,13 @@ class EventTables:
     Args:
         retention: How much is kept.
         now: The time in seconds since 1970; the time of the server if it is ``None``.
+        codec: Encodes and decodes the texts.
     """
 
-    def __init__(self, retention: Retention, now: Callable[[], float] | None) -> None:
+    def __init__(self, retention: Retention, now: Callable[[], float] | None, codec: PostgresCodec) -> None:
         """Keep the arguments."""
         self.retention = retention
+        self.codec = codec
         self._now = now
 
     def parameters(self, **others: object) -> dict[str, object]:
@@ -260,19 +255,19 @@ class EventTables:
         state, ignored = apply_event(row.state, event, source, is_duplicate=row.event is not None, recorded_at=row.time)
         shown = state if state is None or row.submission is None else evolve(state, submission=row.submission)
         result = RecordResult(event=event, state=shown, ignored=ignored)
-        search_keys = tuple(event_search_keys(event))
+        search_keys, stored_id = self.codec.new_search_keys(event), encode(event.session_id or "")
         values = {
             "session": session,
-            "id": encode(event.session_id or ""),
+            "id": stored_id,
             "number": row.number,
-            "state": None if state is None or state is row.state else dump_state(state),
+            "state": None if state is None or state is row.state else self.codec.encode_state(state, stored_id),
             "status": None if state is None else state.status.value,
             "time": row.time,
             "added": int(row.event is None),
             "key": key,
             "full_key": encode(event.dedup_key),
             "kind": event.kind,
-            "body": call.body,
+            "body": self.codec.encode_body(call.body, stored_id),
             "ignored": ignored and ignored.value,
             "token": call.token,
             "event": row.event,
@@ -296,13 +291,13 @@ class EventTables:
         """Return the states of those sessions that have one."""
         digests = [digest_of(session_id) for session_id in session_ids]
         rows = await fetch_all(connection, _STATES, self.parameters(sessions=digests))
-        states = (load_stored_state(state, submission, touched) for state, touched, submission in rows)
+        states = (self.codec.load_state(state, id_, submission, touched) for id_, state, touched, submission in rows)
         return {state.session_id: state for state in states}
 
     async def events(self, connection: Connection, session_id: str | None) -> tuple[WebhookEvent, ...]:
         """Return the events of a session in the order of recording."""
         rows = await fetch_all(connection, _EVENTS, self.parameters(session=digest_of(session_id or "")))
-        return tuple(load_stored_event(kind, body) for kind, body in rows)
+        return tuple(self.codec.load_event(*row) for row in rows)
 
     async def save_submission(self, connection: Connection, session_id: str, submission: str) -> None:
         """Store a text for a session."""
@@ -311,8 +306,8 @@ class EventTables:
         values = self.parameters(
             session=session,
             id=encode(session_id),
-            submission=encode(submission),
-            erased=search_key(ERASED, session_id),
+            submission=self.codec.encode_submission(submission, encode(session_id)),
+            erased=self.codec.find_erased(session_id),
         )
         await execute(connection, _DELETE_EXPIRED, values)  # its old state must not become visible again
         await execute(connection, _SAVE_SUBMISSION, values)
@@ -335,7 +330,7 @@ class EventTables:
 
     async def _read(self, connection: Connection, event: WebhookEvent, session: bytes, key: bytes) -> _Row | None:
         """Return what is stored about an event and its session; ``None`` if the session was erased."""
-        erased = search_key(ERASED, event.session_id) if event.session_id else b""
+        erased, stored_id = self.codec.find_erased(event.session_id), encode(event.session_id or "")
         row = await fetch_one(connection, _READ, self.parameters(session=session, key=key, erased=erased))
         if row is None:
             msg = "PostgreSQL has returned no row where one was expected: check the server's log."
@@ -351,8 +346,8 @@ class EventTables:
         return _Row(
             time,
             number,
-            None if state is None else load_stored_state(state),
-            None if submission is None else decode(submission),
+            None if state is None else self.codec.load_state(state, stored_id),
+            self.codec.load_submission(submission, stored_id),
             events,
             found,
             token,
@@ -365,48 +360,3 @@ async def lock_sessions(connection: Connection, digests: Collection[bytes]) -> N
     # Sorted, so that two transactions never wait for each other.
     locks = sorted({int.from_bytes(digest[:8], "big", signed=True) for digest in digests})
     await fetch_all(connection, _LOCK, {"locks": locks})
-
-
-def digest_of(text: str) -> bytes:
-    """Return the digest by which a session or an event is found."""
-    return hashlib.sha256(encode(text)).digest()[:16]
-
-
-def encode(text: str) -> bytes:
-    """Return a text for a column of bytes."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def decode(stored: bytes) -> str:
-    """Return the text of a column of bytes."""
-    return stored.decode("utf-8", "surrogatepass")
-
-
-def load_stored_state(state: bytes, submission: bytes | None = None, recorded_at: float | None = None) -> SessionState:
-    """Return a stored state.
-
-    Raises:
-        InboxError: It cannot be read.
-    """
-    with suppress(DecodeError):
-        text = None if submission is None else decode(submission)
-        return evolve(load_state(state), submission=text, recorded_at=recorded_at)
-    raise _unreadable()
-
-
-def load_stored_event(kind: str, body: bytes) -> WebhookEvent:
-    """Return a stored event.
-
-    Raises:
-        InboxError: It cannot be read.
-    """
-    with suppress(DecodeError):
-        return load_event(kind, body)
-    raise _unreadable()
-
-
-def _unreadable() -> InboxError:
-    return InboxError(
-        "A stored session or event cannot be read: check whether another program has written to the inbox's tables,"
-        " and for a newer veriff-async."
-    )

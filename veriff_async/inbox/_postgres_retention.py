@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._protocol.search_keys import ERASED, search_key
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
-from veriff_async.inbox._postgres_events import DURABLE, NOW, digest_of, lock_sessions
+from veriff_async.inbox._postgres_codec import digest_of
+from veriff_async.inbox._postgres_events import DURABLE, NOW, lock_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,8 @@ async def erase_sessions(
     """Delete sessions and refuse their later events; return how many were stored."""
     digests = [digest_of(session_id) for session_id in session_ids]
     await lock_sessions(connection, digests)
-    keys = [search_key(ERASED, session_id) for session_id in session_ids]
+    # An id is not empty here.
+    keys = [tables.codec.find_erased(session_id)[0] for session_id in session_ids]
     rows = await fetch_all(connection, _ERASE, tables.parameters(keys=keys, digests=digests, refuse_for=refuse_for))
     return rows[0][0] if rows else 0
 

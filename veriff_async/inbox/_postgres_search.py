@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, LiteralString, cast
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
-from veriff_async._protocol.search_keys import search_key
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
-from veriff_async.inbox._postgres_events import IS_VISIBLE, NOW, decode, digest_of
+from veriff_async.inbox._postgres_codec import decode, digest_of
+from veriff_async.inbox._postgres_events import IS_VISIBLE, NOW
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSummary
 
@@ -39,7 +39,7 @@ ORDER BY session.touched DESC, session.number DESC LIMIT %(limit)s
 
 _HAS_KEY: Final = """session.number IN (
     SELECT search_key.session FROM veriff_inbox_search_key AS search_key
-    WHERE search_key.field = '{field}' AND search_key.key = %({field})s)"""
+    WHERE search_key.field = '{field}' AND search_key.key = ANY (%({field})s::bytea[]))"""
 
 _CONDITIONS: Final[dict[str, LiteralString]] = {
     "session_id": "session.digest = %(session_id)s",
@@ -75,7 +75,7 @@ async def find_sessions(
     """Return a part of the sessions that a search finds, the one with the latest event first."""
     texts = {name: getattr(search, name) for name in ("vendor_data", "end_user_id")}
     values: dict[str, object] = {
-        **{name: None if text is None else search_key(name, text) for name, text in texts.items()},
+        **{name: None if text is None else tables.codec.find_keys(name, text) for name, text in texts.items()},
         "session_id": None if search.session_id is None else digest_of(search.session_id),
         "status": search.status and search.status.value,
         "delivery": search.delivery and search.delivery.value,

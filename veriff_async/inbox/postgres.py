@@ -39,9 +39,11 @@ from veriff_async._protocol.inbox_arguments import (
     check_submission,
 )
 from veriff_async._protocol.webhook import dump_event
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_one, notify
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, LeaseLostError
+from veriff_async.inbox._postgres_codec import PostgresCodec
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
     find_deliveries,
@@ -58,6 +60,7 @@ from veriff_async.inbox._postgres_retention import (
     delete_oldest,
     erase_sessions,
 )
+from veriff_async.inbox._postgres_rotation import renew_events, renew_sessions
 from veriff_async.inbox._postgres_search import count_rows, find_sessions
 from veriff_async.models.decision_source import DecisionSource
 
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     from veriff_async._storage.postgres import Connection
+    from veriff_async.encryption import KeyRing
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSearch
@@ -118,7 +122,7 @@ class PostgresInbox:
     times a second instead; `is_polling` says so, and one warning is logged.
 
     The tables (``veriff_inbox_*``) are created at the first use, in the first schema of the ``search_path``. Events
-    hold personal data, which everyone who can read the database can read.
+    hold personal data, which everyone who can read the database can read, unless the inbox has keys to encrypt it.
 
     Use it in one event loop, and close it there by ``async with`` or `aclose`; make one for each loop. When the loop
     has ended, another one may use it.
@@ -133,6 +137,8 @@ class PostgresInbox:
             ``veriff-async postgres migrate`` before a deployment.
         now: The time in seconds since 1970, for tests in which days pass; by default the server's time, so that a
             machine with a wrong clock deletes nothing.
+        encryption: The keys with which events, states and submissions are encrypted; by default they are stored as they
+            are. The ids of sessions, kinds, times and statuses always are. See `reencrypt`.
 
     Raises:
         ConfigurationError: An argument cannot work, or the extra is not installed; from any method, that another loop
@@ -144,7 +150,7 @@ class PostgresInbox:
         ...     decision = await veriff.session(session_id).wait_for_decision(timeout=900)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  every option has a default
         self,
         server: str | AsyncConnectionPool[Any],
         *,
@@ -152,6 +158,7 @@ class PostgresInbox:
         timeout: float = 4.0,
         migrate: bool = True,
         now: Callable[[], float] | None = None,
+        encryption: KeyRing | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
         check_number("timeout", timeout, above=True, remedy="give seconds above zero")
@@ -159,7 +166,8 @@ class PostgresInbox:
         self._server = PostgresConnections(
             server, timeout, store="PostgresInbox", error=InboxError, component="inbox", migrate=migrate
         )
-        self._tables = EventTables(retention, None if now is None else check_clock(now))
+        codec = PostgresCodec(TextCodec(encryption, error=InboxError, owner="inbox"))
+        self._tables = EventTables(retention, None if now is None else check_clock(now), codec)
         self._entered = 0
         self._unconfirmed: OrderedDict[str, RecordCall] = OrderedDict()
         self._channel: str | None = None
@@ -358,6 +366,26 @@ class PostgresInbox:
             await self._clear_files()
         return count
 
+    async def reencrypt(self) -> int:
+        """Write everything again that is not encrypted with the first key of the ring; return how many texts were not.
+
+        Call it after a key was added, and before an old one is removed. Other processes may use the inbox meanwhile, if
+        all have the new key. What was replaced leaves the files of the tables as `erase` describes.
+
+        Raises:
+            InboxError: Not everything may have been written, or a key is missing; call it again.
+        """
+        count = 0
+        for renew in (renew_events, renew_sessions):
+            last: int | None = 0
+            while last is not None:
+                part = partial(renew, codec=self._tables.codec, last=last)
+                written, last = await self._server.run(part)
+                count += written
+        if count:
+            await self._clear_files()
+        return count
+
     async def _record(
         self, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int | None]:
@@ -396,8 +424,8 @@ class PostgresInbox:
             if not is_clear and not self._has_warned:
                 self._has_warned = True
                 _LOG.warning(
-                    "The tables of the inbox belong to another user, or are too large to rewrite after an erasure: "
-                    "erased bytes stay in the free space of their files until you run VACUUM FULL."
+                    "The tables of the inbox belong to another user, or are too large to rewrite: erased or "
+                    "replaced bytes stay in the free space of their files until you run VACUUM FULL."
                 )
             return
 
