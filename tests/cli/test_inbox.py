@@ -415,18 +415,20 @@ def test_redis(invoke: Invoke, single_redis_server: RedisServer) -> None:
 
 
 def test_postgresql(invoke: Invoke, postgres: PostgresDatabase) -> None:
-    """An inbox in PostgreSQL is found by its URL; a database without its tables gets none."""
-    empty = invoke("inbox", "list", VERIFF_INBOX=postgres.url)
+    """An encrypted inbox in PostgreSQL is found by its URL; a database without its tables gets none."""
+    key = KeyRing.generate_key()
+    variables = {"VERIFF_INBOX": postgres.url, "VERIFF_STORE_KEYS": key}
+    empty = invoke("inbox", "list", **variables)
     assert (1, "", True) == (empty.exit_code, empty.stdout, empty.stderr.startswith("Error: "))
 
     async def record() -> None:
-        async with PostgresInbox(postgres.url) as inbox:
+        async with PostgresInbox(postgres.url, encryption=KeyRing([key])) as inbox:
             await fill(inbox)
 
     asyncio.run(record())
-    assert [CAT, BEN, ADA] == [cells[0] for cells in lines(invoke("inbox", "list", VERIFF_INBOX=postgres.url))]
-    assert ERROR in invoke("inbox", "show", ADA, "--inbox", postgres.url).stdout
-    assert "1 dead events queued again." in invoke("inbox", "dead", "retry", "--all", "--inbox", postgres.url).stdout
+    assert [CAT, BEN, ADA] == [cells[0] for cells in lines(invoke("inbox", "list", **variables))]
+    assert ERROR in invoke("inbox", "show", ADA, **variables).stdout
+    assert "1 dead events queued again." in invoke("inbox", "dead", "retry", "--all", **variables).stdout
 
 
 def test_a_password_in_the_variable_is_used(invoke: Invoke) -> None:

@@ -43,6 +43,7 @@ from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_one, notify
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, LeaseLostError
+from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._postgres_codec import PostgresCodec
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
@@ -340,7 +341,9 @@ class PostgresInbox:
     async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
         """Find sessions; see `SearchableInbox.find_sessions`."""
         check_search(search, limit, page)
-        return await self._server.run(lambda connection: find_sessions(connection, self._tables, search, limit, page))
+        result = await self._server.run(lambda connection: find_sessions(connection, self._tables, search, limit, page))
+        await check_empty_page(self, search, result)
+        return result
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`. It reads a row of each session."""
@@ -369,8 +372,8 @@ class PostgresInbox:
     async def reencrypt(self) -> int:
         """Write everything again that is not encrypted with the first key of the ring; return how many texts were not.
 
-        Call it after a key was added, and before an old one is removed. Other processes may use the inbox meanwhile, if
-        all have the new key. What was replaced leaves the files of the tables as `erase` describes.
+        Call it after a key was added, and before an old one is removed. Other processes may use the inbox at the same
+        time, if all have the new key. What was replaced leaves the files of the tables as `erase` describes.
 
         Raises:
             InboxError: Not everything may have been written, or a key is missing; call it again.

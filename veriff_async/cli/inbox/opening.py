@@ -108,5 +108,5 @@ def _make_inbox(store: InboxAddress) -> SqliteInbox | RedisInbox | PostgresInbox
         from veriff_async.inbox import PostgresInbox
 
         # A wrong database must not get tables.
-        return PostgresInbox(store.address, retention=_KEEP_ALL, migrate=False)
+        return PostgresInbox(store.address, retention=_KEEP_ALL, migrate=False, encryption=read_store_keys())
     return SqliteInbox(store.address, retention=_KEEP_ALL, encryption=read_store_keys())
