@@ -42,8 +42,8 @@ class KeyRing:
     deleted, or written again by ``reencrypt``. Without its key a text is lost: keep the keys where you keep other
     secrets, and not next to the data.
 
-    Each text is bound to its place in the store, so that it cannot be moved to another session. What the store needs to
-    find a text stays readable: ids of sessions and jobs, kinds, times, and keyed digests of what can be searched.
+    Each text is bound to its place in the store, so that it cannot be moved to another session. Stores find a
+    text by values that stay readable: ids of sessions and jobs, kinds, times, and keyed digests for searches.
 
     Args:
         keys: The keys: 32 bytes each, or their base64 text as `generate_key` returns it.
@@ -107,7 +107,7 @@ class KeyRing:
 
         Args:
             text: The text.
-            place: What identifies the place, for example the kind of store and the session. It is not stored.
+            place: An identifier of the place, for example the kind of store and the session. It is not stored.
         """
         nonce = token_bytes(_NONCE_BYTES)
         return _MARK + self._primary + nonce + self._ciphers[self._primary].encrypt(nonce, text, place)

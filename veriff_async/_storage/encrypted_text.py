@@ -48,7 +48,7 @@ class TextCodec:
 
         Args:
             text: The text.
-            *place: What identifies its place in the store, for example the kind of text and the session.
+            *place: An identifier of its place in the store, for example the kind of text and the session.
         """
         return text if self._ring is None else self._ring.encrypt(text, self._to_bytes(place))
 

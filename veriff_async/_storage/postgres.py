@@ -107,7 +107,7 @@ class PostgresConnections:
             server: A URL, options of libpq, or a pool, which the user closes.
             timeout: Seconds for a call.
             store: The name of the class, such as ``PostgresInbox``.
-            error: What the store raises when the server fails.
+            error: The class of the error that the store raises when the server fails.
             component: The name of its tables, as in the names of the SQL files.
             migrate: Whether the first use creates and upgrades the tables.
             max_connections: How many connections are open at the same time, apart from those of subscriptions.

@@ -35,7 +35,7 @@ def session_digest(session_id: str) -> str:
 
 @frozen(kw_only=True)
 class ErasureReceipt:
-    """What an erasure has done so far. It holds no id of a session, no path, and no data of the person.
+    """The progress of an erasure. It holds no id of a session, no path, and no data of the person.
 
     Attributes:
         erasure_id: The erasure, a random text.
@@ -44,7 +44,7 @@ class ErasureReceipt:
         sessions: SHA-256 of the ids of the sessions, in hexadecimal, sorted. With an id, anyone can check that a
             receipt is about its session.
         veriff: The number of sessions by their progress at Veriff.
-        erased: What each store has erased, by its name: sessions of an inbox, records of a journal, files, lines.
+        erased: How much each store has erased, by its name: sessions of an inbox, records of a journal, files, lines.
         problems: Why a step is left, by the name of the store, or ``veriff``: the class of the error and its message,
             which never hold personal data.
         next_attempt_at: When Veriff can be asked again, if sessions wait for that.

@@ -87,9 +87,9 @@ async def forget(  # noqa: PLR0913  who, and where
     """Erase a session, or all sessions of a person, at Veriff and in your stores.
 
     The stores erase at once. Veriff permits five deletions an hour and ten a day, so `forget` sends what the quota
-    permits, and `resume_erasures` the rest: run it every hour, for example, until ``receipt.is_complete``. What fails
-    is in ``receipt.problems`` and is tried again, too. The person's data in your own tables, and in backups, is yours
-    to erase.
+    permits, and `resume_erasures` the rest: run it every hour, for example, until ``receipt.is_complete``. A failed
+    step is in ``receipt.problems`` and is tried again, too. The person's data in your own tables, and in backups, is
+    yours to erase.
 
     Args:
         session_id: The session.

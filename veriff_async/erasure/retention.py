@@ -30,7 +30,7 @@ _PAGE_SIZE: Final = 500
 
 @frozen(kw_only=True)
 class RetentionItem:
-    """What one store holds of one session.
+    """The data that one store has about one session.
 
     Attributes:
         store: The name of the store.

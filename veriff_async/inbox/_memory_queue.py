@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from veriff_async.models.delivery import DeliveryOutcome
 
-__all__ = ("DeliveryQueue", "QueuedEvent", "SessionQueue", "StoredAttempt")
+__all__ = ("MemoryQueue", "QueuedEvent", "SessionQueue", "StoredAttempt")
 
 # An attempt: its number, the handlers that have finished, and its lease.
 StoredAttempt: TypeAlias = tuple[int, frozenset[str], str]
@@ -108,7 +108,7 @@ class SessionQueue:
 
 
 @define(eq=False)
-class DeliveryQueue:
+class MemoryQueue:
     """The events of all sessions that were queued; the caller holds a lock.
 
     Attributes:

@@ -36,8 +36,8 @@ __all__ = (
     "DURABLE",
     "IS_VISIBLE",
     "NOW",
+    "ChangePosition",
     "EventTables",
-    "Position",
     "RecordCall",
     "lock_sessions",
 )
@@ -169,7 +169,7 @@ UNION ALL
 
 
 @frozen
-class Position:
+class ChangePosition:
     """Until when a subscriber knows the changes.
 
     Attributes:
@@ -313,8 +313,8 @@ class EventTables:
         await execute(connection, _SAVE_SUBMISSION, values)
 
     async def changes_after(
-        self, connection: Connection, position: Position | None
-    ) -> tuple[Position, list[str | None]]:
+        self, connection: Connection, position: ChangePosition | None
+    ) -> tuple[ChangePosition, list[str | None]]:
         """Return the present position, and the sessions that changed after an earlier one.
 
         ``[None]`` stands for too many, and for those that are unknown: without an earlier position, or if it is of
@@ -322,7 +322,7 @@ class EventTables:
         """
         # The position is taken first: a change between the two statements is returned now and at the next look.
         row = await fetch_one(connection, _POSITION)
-        after = Position(*row) if row else Position("", "")
+        after = ChangePosition(*row) if row else ChangePosition("", "")
         if position is None or position.server != after.server:
             return after, [None]
         rows = await fetch_all(connection, _CHANGES, {"position": position.snapshot, "limit": _MAX_CHANGES + 1})

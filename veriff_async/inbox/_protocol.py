@@ -260,7 +260,7 @@ class ErasableInbox(Inbox, Protocol):
     async def erase(self, session_ids: Collection[str], *, refuse_for: float = 30 * 86_400.0) -> int:
         """Delete everything about sessions, and store nothing about them for some time.
 
-        When this returns, neither the store's files nor their free parts hold anything of the events. What remains is
+        When this returns, neither the store's files nor their free parts hold anything of the events. They keep only
         a digest of each session's id, because Veriff repeats a webhook for up to seven days: an event of such a session
         is acknowledged and not stored, and its `RecordResult` has ``ignored=erased``.
 

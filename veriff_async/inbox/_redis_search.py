@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
 
-__all__ = ("Position", "RedisSearch", "load_page")
+__all__ = ("PageStart", "RedisSearch", "load_page")
 
 # A session and when it was touched, as in the sorted set.
 _Member: TypeAlias = tuple[bytes, float]
@@ -144,7 +144,7 @@ class _Counts:
 
 
 @frozen
-class Position:
+class PageStart:
     """Where a page begins: after a session."""
 
     touched: float
@@ -155,7 +155,7 @@ class Position:
         return json.dumps([self.touched, str(self.member, "utf-8", "surrogatepass")])
 
 
-def load_page(page: str | None) -> Position | None:
+def load_page(page: str | None) -> PageStart | None:
     """Return where a page begins.
 
     Raises:
@@ -165,7 +165,7 @@ def load_page(page: str | None) -> Position | None:
         return None
     try:
         touched, member = cast("list[object]", json.loads(page))
-        return Position(float(cast("float", touched)), cast("str", member).encode("utf-8", "surrogatepass"))
+        return PageStart(float(cast("float", touched)), cast("str", member).encode("utf-8", "surrogatepass"))
     except (ValueError, TypeError, AttributeError, RecursionError):
         error = unknown_page_error()
     raise error
@@ -180,10 +180,10 @@ class RedisSearch:
         self._codec = codec
 
     async def find_sessions(
-        self, client: Redis, search: SessionSearch, limit: int, position: Position | None
+        self, client: Redis, search: SessionSearch, limit: int, position: PageStart | None
     ) -> SessionPage:
         """Return a part of the sessions that a search finds."""
-        cutoff, found = await self._cutoff(client), list[tuple[SessionSummary, Position]]()
+        cutoff, found = await self._cutoff(client), list[tuple[SessionSummary, PageStart]]()
         batch = _BATCH if search.status or search.delivery or search.vendor_data or search.end_user_id else limit + 1
         async for members in self._candidates(client, search, position, min(batch, _BATCH)):
             wanted = await self._with_values(client, search, members)
@@ -283,7 +283,7 @@ class RedisSearch:
         return self._layout.hash_of(member.decode("utf-8", "surrogatepass"))
 
     async def _candidates(
-        self, client: Redis, search: SessionSearch, position: Position | None, batch: int
+        self, client: Redis, search: SessionSearch, position: PageStart | None, batch: int
     ) -> AsyncGenerator[list[_Member]]:
         """Yield all sessions that a search may find, and others, the latest first."""
         members = await self._indexed_members(client, search)
@@ -291,7 +291,7 @@ class RedisSearch:
             async for part in self.walk(client, search, position, batch):
                 yield part
             return
-        found = await self._sorted(client, members)
+        found = await self._sort(client, members)
         after = [each for each in found if position is None or _order(each) < (position.touched, position.member)]
         for start in range(0, len(after), _BATCH):
             yield after[start : start + _BATCH]
@@ -322,7 +322,7 @@ class RedisSearch:
         none = NO_SESSION.encode()
         return {none if member.startswith(none + b":") else member for member in members}
 
-    async def _sorted(self, client: Redis, members: Iterable[bytes]) -> list[_Member]:
+    async def _sort(self, client: Redis, members: Iterable[bytes]) -> list[_Member]:
         """Return sessions with their times, the latest first."""
         ordered, found = list(members), list[_Member]()
         for start in range(0, len(ordered), _BATCH):
@@ -332,7 +332,7 @@ class RedisSearch:
         return sorted(found, key=_order, reverse=True)
 
     async def walk(
-        self, client: Redis, search: SessionSearch, position: Position | None, batch: int
+        self, client: Redis, search: SessionSearch, position: PageStart | None, batch: int
     ) -> AsyncGenerator[list[_Member]]:
         """Yield all sessions of some time, the latest first."""
         lowest: float | str = "-inf" if search.since is None else search.since
@@ -378,7 +378,7 @@ class RedisSearch:
 
     async def _summaries(
         self, client: Redis, search: SessionSearch, members: list[_Member], cutoff: float
-    ) -> list[tuple[SessionSummary, Position]]:
+    ) -> list[tuple[SessionSummary, PageStart]]:
         """Return what is shown of those sessions that match."""
         keys = [self._hash_of(member) for member, _ in members]
         if not keys:
@@ -387,7 +387,7 @@ class RedisSearch:
         until = "1e300" if search.until is None else f"{search.until:.6f}"
         conditions = (since, until, search.status or "", search.delivery.value[0] if search.delivery else "")
         response = client.eval(_SUMMARY_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", *conditions)
-        found = list[tuple[SessionSummary, Position]]()
+        found = list[tuple[SessionSummary, PageStart]]()
         for index, touched, status, events, open_events, dead in await cast("Awaitable[list[list[bytes]]]", response):
             member, score = members[int(index)]
             session_id = session_of(member)
@@ -402,7 +402,7 @@ class RedisSearch:
                 dead=len(dead.split()),
                 recorded_at=float(touched),
             )
-            found.append((summary, Position(score, member)))
+            found.append((summary, PageStart(score, member)))
         return found
 
     async def _delivery_candidates(
@@ -420,7 +420,7 @@ class RedisSearch:
             async for part in self.walk(client, _EVERYTHING, None, BATCH_SIZE):
                 yield part
             return
-        found = await self._sorted(client, members)
+        found = await self._sort(client, members)
         for start in range(0, len(found), BATCH_SIZE):
             yield found[start : start + BATCH_SIZE]
 

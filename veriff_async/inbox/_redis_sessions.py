@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = ("RecordCall", "RedisSessions", "remove_from_indexes")
+__all__ = ("RedisRecordCall", "RedisSessions", "remove_from_indexes")
 
 
 # Numbers of events among which a record looks for the oldest ones that it may delete.
@@ -83,7 +83,7 @@ return {count, redis.call('ZCOUNT', KEYS[1], '-inf', ARGV[4])}
 
 
 @define
-class RecordCall:
+class RedisRecordCall:
     """One call of `record`, whose transaction may be applied although its response is lost.
 
     Attributes:
@@ -110,7 +110,7 @@ class _SessionHash:
         is_erased: Whether the session was erased, so that nothing is stored.
         is_expired: Whether the stored hash is too old; `values` are then those of a new session.
         values: The fields of the session, those of `_FIELDS`.
-        mark: What is stored about the same event, if it was recorded before.
+        mark: The stored mark of the same event, if it was recorded before.
         delivery: How far the handlers are with the same event, if its number is known and it was queued.
         expired_search: The search keys of a session that is too old.
         expired_dead: The numbers of its dead events.
@@ -177,7 +177,7 @@ class RedisSessions:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(
-        self, client: Redis, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
+        self, client: Redis, event: WebhookEvent, source: DecisionSource, call: RedisRecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int]:
         """Record an event; return the result, and how many sessions are too many or too old."""
         session_id = event.session_id

@@ -39,7 +39,7 @@ _CLOCK_STEP: Final = 60.0
 
 
 class SessionRetention:
-    """What is kept, through the connection of a store; the methods run in its transactions.
+    """Applies the limits of age and number; its methods run in the transactions of a store.
 
     Attributes:
         time: The time of the transaction.

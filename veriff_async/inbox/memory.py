@@ -31,7 +31,7 @@ from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._memory_log import SessionLog, dump_state, load_state
-from veriff_async.inbox._memory_queue import DeliveryQueue
+from veriff_async.inbox._memory_queue import MemoryQueue
 from veriff_async.inbox._memory_search import find_page, find_records, load_records
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision_source import DecisionSource
@@ -81,7 +81,7 @@ class MemoryInbox:
         self._oldest = inf
         # Sessions beyond the limits of the retention with events that are pending: they are deleted after these.
         self._overdue: dict[str | None, SessionLog] = {}
-        self._queue = DeliveryQueue()
+        self._queue = MemoryQueue()
         self._number = 0
         # Digests of the ids of erased sessions, and when each may be recorded again.
         self._erased: dict[bytes, float] = {}
@@ -299,7 +299,7 @@ class MemoryInbox:
             self._entered = 0
             self._logs.clear()
             self._overdue.clear()
-            self._queue = DeliveryQueue()
+            self._queue = MemoryQueue()
             self._erased.clear()
         self._broadcaster.end(InboxError("The inbox was closed: open it again with `async with`, or use another one."))
 

@@ -52,7 +52,7 @@ from veriff_async.inbox._postgres_deliveries import (
     requeue_event,
     settle_event,
 )
-from veriff_async.inbox._postgres_events import EventTables, Position, RecordCall
+from veriff_async.inbox._postgres_events import ChangePosition, EventTables, RecordCall
 from veriff_async.inbox._postgres_retention import (
     BATCH_SIZE,
     clear_files,
@@ -261,7 +261,7 @@ class PostgresInbox:
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
         channel = await self._get_channel()
-        position: Position | None = None
+        position: ChangePosition | None = None
         is_started, failures = False, 0
         async with aclosing(self._server.listen(channel, tick=_TICK_SECONDS, poll=_POLL_SECONDS)) as hints:
             async for hint in hints:

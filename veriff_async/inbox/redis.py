@@ -36,7 +36,7 @@ from veriff_async.inbox._redis_deletion import RedisDeletion
 from veriff_async.inbox._redis_deliveries import RedisDeliveries
 from veriff_async.inbox._redis_layout import BATCH_SIZE, RedisLayout
 from veriff_async.inbox._redis_search import RedisSearch, load_page
-from veriff_async.inbox._redis_sessions import RecordCall, RedisSessions
+from veriff_async.inbox._redis_sessions import RedisRecordCall, RedisSessions
 from veriff_async.inbox._redis_upgrade import RedisUpgrade
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.inbox_search import SessionSearch
@@ -129,7 +129,7 @@ class RedisInbox:
         layout = RedisLayout(prefix, limits, None if now is None else check_clock(now), texts.search_secrets)
         codec = RedisCodec(texts)
         self._entered = 0
-        self._unconfirmed: OrderedDict[str, RecordCall] = OrderedDict()
+        self._unconfirmed: OrderedDict[str, RedisRecordCall] = OrderedDict()
         self._sessions = RedisSessions(layout, codec)
         self._changes = RedisChanges(layout)
         self._deletion = RedisDeletion(layout)
@@ -174,7 +174,7 @@ class RedisInbox:
         """
         check_record(event, source, deliver)
         # Veriff sends a webhook again that was answered 503; the token of the first call recognises it as stored.
-        call = self._unconfirmed.pop(event.dedup_key, None) or RecordCall()
+        call = self._unconfirmed.pop(event.dedup_key, None) or RedisRecordCall()
         try:
             result, surplus = await self._record_confirmed(event, source, call, deliver=deliver)
         except BaseException:
@@ -191,7 +191,7 @@ class RedisInbox:
         return result
 
     async def _record_confirmed(
-        self, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
+        self, event: WebhookEvent, source: DecisionSource, call: RedisRecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int]:
         """Record an event; repeat as long as it is unknown whether it was stored."""
         require_asyncio()

@@ -53,7 +53,7 @@ class Delivery(Generic[EventT_co]):
 
 @frozen(kw_only=True)
 class DeliveryOutcome:
-    """What happens with an event after an attempt; see `DeliveryInbox.settle`.
+    """The outcome of an attempt: whether the event is finished, tried again or dead; see `DeliveryInbox.settle`.
 
     Attributes:
         status: ``handled``, ``dead``, or ``queued`` for another attempt. ``leased`` keeps the lease and only stores

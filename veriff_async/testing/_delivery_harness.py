@@ -1,4 +1,4 @@
-"""What the rules of deliveries, searches and erasure share: inboxes with these methods, leases and outcomes."""
+"""Shared by the rules of deliveries, searches and erasure: inboxes with these methods, leases and outcomes."""
 
 from __future__ import annotations
 

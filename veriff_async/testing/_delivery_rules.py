@@ -39,7 +39,7 @@ __all__ = ("DeliveryContract",)
 _PRECISION: Final = 0.01
 
 
-def _numbered(session_id: str | None, count: int) -> list[WebhookEvent]:
+def _make_numbered(session_id: str | None, count: int) -> list[WebhookEvent]:
     """Return different events of a session, all with the same fields of their keys."""
     members: JsonObject = {} if session_id is None else {"sessionId": session_id}
     return [event_from({**members, "number": number}) for number in range(count)]
@@ -138,7 +138,7 @@ class DeliveryContract(ContractCase):
     async def test_session_has_one_lease_at_a_time(self, store: InboxHandles) -> None:
         """Events of a session are leased one after the other, in the order of recording."""
         handles = await open_two_delivering(store)
-        events = [session_event("s", "started"), *_numbered("s", 8), decision_event("s", "approved")]
+        events = [session_event("s", "started"), *_make_numbered("s", 8), decision_event("s", "approved")]
         for index, event in enumerate(events):
             await handles[index % 2].record(event, deliver=True)
 
@@ -174,7 +174,7 @@ class DeliveryContract(ContractCase):
     async def test_events_without_a_session_do_not_wait(self, store: InboxHandles) -> None:
         """Events without a session are leased at the same time; one that fails delays no other."""
         mine, other = await open_two_delivering(store)
-        events = [*_numbered(None, 3), watchlist_event(None)]
+        events = [*_make_numbered(None, 3), watchlist_event(None)]
         for event in events[:3]:
             await mine.record(event, deliver=True)
 
@@ -206,7 +206,7 @@ class DeliveryContract(ContractCase):
     async def test_concurrent_leases_are_of_different_events(self, store: InboxHandles) -> None:
         """Tasks of two handles that lease at the same time never get the same event, nor two of a session."""
         handles = await open_two_delivering(store)
-        events = {session_id: _numbered(session_id, 3) for session_id in map(str, range(12))}
+        events = {session_id: _make_numbered(session_id, 3) for session_id in map(str, range(12))}
         for index in range(3):
             await asyncio.gather(*(handles[index % 2].record(each[index], deliver=True) for each in events.values()))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from veriff_async.models.delivery import Delivery
     from veriff_async.models.events import WebhookEvent
     from veriff_async.webhooks._delivery_queue import DeliveryQueue
-    from veriff_async.webhooks._handlers import Handler, Handlers
+    from veriff_async.webhooks._handlers import Handler, HandlerRegistry
 
 __all__ = ("AttemptContext", "DeliveryAttempt", "DeliveryCounters")
 
@@ -55,11 +55,11 @@ class DeliveryCounters:
 
 @frozen
 class AttemptContext:
-    """What all attempts of a receiver on one event loop share."""
+    """Shared by all attempts of a receiver on one event loop."""
 
     inbox: DeliveryInbox
     queue: DeliveryQueue
-    handlers: Handlers
+    handlers: HandlerRegistry
     policy: DeliveryPolicy
     counters: DeliveryCounters
     telemetry: ReceiverTelemetry | None
@@ -71,7 +71,7 @@ class DeliveryAttempt:
     Args:
         delivery: The event, which this process has leased.
         lease_ends: When the lease ends at the earliest, by the clock of the loop; the worker extends it.
-        context: What all attempts share.
+        context: Shared by all attempts of the receiver.
     """
 
     def __init__(self, delivery: Delivery[WebhookEvent], lease_ends: float, context: AttemptContext) -> None:

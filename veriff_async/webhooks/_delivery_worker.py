@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from veriff_async.config import DeliveryPolicy
     from veriff_async.inbox._protocol import DeliveryInbox
     from veriff_async.webhooks._delivery_attempt import DeliveryCounters
-    from veriff_async.webhooks._handlers import Handlers
+    from veriff_async.webhooks._handlers import HandlerRegistry
 
 __all__ = ("DeliveryWorker",)
 
@@ -53,7 +53,7 @@ class DeliveryWorker:
     def __init__(  # noqa: PLR0913  what all attempts share
         self,
         inbox: DeliveryInbox,
-        handlers: Handlers,
+        handlers: HandlerRegistry,
         *,
         policy: DeliveryPolicy,
         max_running: int,

@@ -25,7 +25,7 @@ __all__ = (
     "AnyHandler",
     "ExitInThreadError",
     "Handler",
-    "Handlers",
+    "HandlerRegistry",
     "UnrecoverableError",
     "call_handler",
     "check_delivery_inbox",
@@ -78,7 +78,7 @@ class Handler:
     is_transactional: bool = False
 
 
-class Handlers:
+class HandlerRegistry:
     """The handlers of a receiver, in the order of their registration."""
 
     def __init__(self) -> None:

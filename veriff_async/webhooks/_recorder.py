@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult
     from veriff_async.webhooks._delivery_worker import DeliveryWorker
-    from veriff_async.webhooks._handlers import Handlers
+    from veriff_async.webhooks._handlers import HandlerRegistry
 
 __all__ = ("EventRecorder", "ReceiverCounters", "to_inbox_error")
 
@@ -56,7 +56,7 @@ class ReceiverCounters:
 class EventRecorder:
     """Records the events of one receiver."""
 
-    handlers: Handlers
+    handlers: HandlerRegistry
     counters: ReceiverCounters
     telemetry: ReceiverTelemetry | None
 

@@ -43,7 +43,7 @@ from veriff_async.webhooks._allowed_networks import parse_networks
 from veriff_async.webhooks._body import BodyRefusedError, read_body
 from veriff_async.webhooks._delivery_attempt import DeliveryCounters
 from veriff_async.webhooks._delivery_worker import DeliveryWorker
-from veriff_async.webhooks._handlers import Handlers, check_delivery_inbox, make_handler
+from veriff_async.webhooks._handlers import HandlerRegistry, check_delivery_inbox, make_handler
 from veriff_async.webhooks._options import check_inbox, check_integers, check_positive
 from veriff_async.webhooks._recorder import EventRecorder, ReceiverCounters, to_inbox_error
 from veriff_async.webhooks._registration import HandlerRegistration
@@ -144,7 +144,7 @@ class WebhookReceiver(HandlerRegistration):
         self._delivery = check_optional("delivery", delivery, DeliveryPolicy, remedy="pass one") or DeliveryPolicy()
         # Handlers run in the context of the program, not in that of the request that caused them.
         self._context = copy_context()
-        self._handlers = Handlers()
+        self._handlers = HandlerRegistry()
         self._counters = ReceiverCounters()
         self._delivery_counters = DeliveryCounters()
         self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}

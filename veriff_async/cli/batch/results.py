@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from veriff_async.batch import JobResult
     from veriff_async.models.json import JsonObject
 
-__all__ = ("ResultsFile", "error_type_of", "open_results", "wait_for_reader")
+__all__ = ("ResultsWriter", "error_type_of", "open_results", "wait_for_reader")
 
 _FINISHED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
 _DECISION_FIELDS: Final = ("status", "code", "reason", "reason_code", "decision_time")
@@ -68,7 +68,7 @@ async def wait_for_reader(path: Path) -> AsyncGenerator[None]:
 
 
 @contextmanager
-def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] = ()) -> Generator[ResultsFile]:
+def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] = ()) -> Generator[ResultsWriter]:
     """Open the results file, read its lines, and remove an incomplete last one. Blocking.
 
     Pipes, terminals and other devices have no content, so they get a line for every job, including resumed ones.
@@ -88,12 +88,12 @@ def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] =
                 _lock(descriptor)
                 _check_current(descriptor, path)
                 _read_lines(descriptor, seen)
-            yield ResultsFile(descriptor, seen if is_file else None, show_person=show_person)
+            yield ResultsWriter(descriptor, seen if is_file else None, show_person=show_person)
         finally:
             os.close(descriptor)
 
 
-class ResultsFile:
+class ResultsWriter:
     """Appends a line for each finished job, unless the file has the same line.
 
     A failed job that is retried gets another line if its outcome changes; the last line counts.

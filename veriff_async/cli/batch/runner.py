@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from veriff_async import VeriffClient
     from veriff_async.batch import InvalidRow, Job, JobResult, OnUnknown
     from veriff_async.cli.batch.manifest import ManifestCheck
-    from veriff_async.cli.batch.results import ResultsFile
+    from veriff_async.cli.batch.results import ResultsWriter
     from veriff_async.cli.batch.saved_options import RunLimits, SavedOptions
 
     Connect = Callable[..., VeriffClient]
@@ -175,7 +175,7 @@ class _BatchRun:
     """The open parts of one run."""
 
     journal: SqliteJournal
-    results: ResultsFile
+    results: ResultsWriter
     display: ProgressDisplay
     counts: JobCounts
     veriff: VeriffClient

@@ -1,4 +1,4 @@
-"""What the inbox commands show: rows for people, JSON objects for programs. Pure.
+"""Formats the output of the inbox commands: rows for people, JSON objects for programs. Pure.
 
 Neither contains personal data; vendor data and bodies are shown by ``show --raw`` and ``export`` alone.
 """

@@ -26,7 +26,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 
 
-class _Time(click.types.StringParamType):
+class _TimeType(click.types.StringParamType):
     """A point in time, in seconds since 1970: ISO 8601, in the local zone without another one, or an age such as 2h."""
 
     name = "time"
@@ -44,7 +44,7 @@ class _Time(click.types.StringParamType):
             return self.fail("give a time such as 2026-11-29T12:00, or an age such as 30m, 2h or 7d.", param, ctx)
 
 
-_TIME: Final = _Time()
+_TIME: Final = _TimeType()
 
 
 def inbox_options(command: _F) -> _F:

@@ -106,7 +106,7 @@ def replay(  # noqa: PLR0913  one for each option
     else:
         if insecure_host(url) is not None:
             warn("The events contain personal data, and http sends them unencrypted: use https.")
-        progress = _Progress()
+        progress = _ReplayProgress()
         hint = "Continue with the same command" + (
             "." if resume_file is not None else "; with --resume FILE it would skip the finished sessions."
         )
@@ -118,7 +118,7 @@ def replay(  # noqa: PLR0913  one for each option
 
 
 @define
-class _Progress:
+class _ReplayProgress:
     sent: int = 0
     accepted: int = 0
     in_row: int = 0
@@ -169,7 +169,7 @@ async def _requeue(store: InboxAddress, search: SessionSearch) -> int:
 
 
 async def _replay(  # noqa: PLR0913  one for each option
-    progress: _Progress,
+    progress: _ReplayProgress,
     finished: _Finished,
     store: InboxAddress,
     search: SessionSearch,
@@ -246,7 +246,7 @@ class _Finished:
             self._file.flush()
 
 
-def _show_result(progress: _Progress, *, for_program: bool) -> None:
+def _show_result(progress: _ReplayProgress, *, for_program: bool) -> None:
     if for_program:
         refused = [
             {

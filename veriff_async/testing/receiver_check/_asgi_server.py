@@ -44,7 +44,7 @@ class AsgiServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Pass a request to the application, and return its response."""
-        exchange = _Exchange(request)
+        exchange = _AsgiCall(request)
         try:
             await self._app(_scope(request), exchange.receive, exchange.send)
         except Exception as error:  # noqa: BLE001  a real server answers 500 too
@@ -57,7 +57,7 @@ class AsgiServer:
         return exchange.response
 
 
-class _Exchange:
+class _AsgiCall:
     """The messages of one request and its response."""
 
     def __init__(self, request: web.BaseRequest) -> None:

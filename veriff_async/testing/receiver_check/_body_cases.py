@@ -37,16 +37,16 @@ _LARGE_VALUE: Final = 200_000
 _ZEROS: Final = 16 * 1024 * 1024
 
 
-def _text(context: CheckContext) -> str:
+def _decision_text(context: CheckContext) -> str:
     return context.webhook(context.sample(WebhookKind.DECISION, "approved")).body.decode()
 
 
-def _extended(context: CheckContext, members: str) -> bytes:
+def _add_members(context: CheckContext, members: str) -> bytes:
     """Return a decision with more members, as literal JSON."""
-    return (_text(context)[:-1] + "," + members + "}").encode()
+    return (_decision_text(context)[:-1] + "," + members + "}").encode()
 
 
-def _accepted(  # noqa: PLR0913  one for each part of a case
+def _acceptance_case(  # noqa: PLR0913  one for each part of a case
     name: str,
     sends: str,
     make: Callable[[CheckContext], bytes],
@@ -72,7 +72,7 @@ def _accepted(  # noqa: PLR0913  one for each part of a case
     )
 
 
-def _answered(name: str, sends: str, body: bytes) -> RunnableCase:
+def _response_case(name: str, sends: str, body: bytes) -> RunnableCase:
     """Return a case that sends a signed body that is not a webhook."""
 
     async def run(context: CheckContext) -> Finding:
@@ -91,7 +91,7 @@ def _answered(name: str, sends: str, body: bytes) -> RunnableCase:
     )
 
 
-def _other_order(context: CheckContext) -> bytes:
+def _reverse_members(context: CheckContext) -> bytes:
     def turn(value: object) -> object:
         if not isinstance(value, dict):
             return value
@@ -99,10 +99,10 @@ def _other_order(context: CheckContext) -> bytes:
         return {name: turn(members[name]) for name in reversed(list(members))}
 
     # Written by json: it keeps the order of the members.
-    return json.dumps(turn(json.loads(_text(context))), separators=(",", ":")).encode()
+    return json.dumps(turn(json.loads(_decision_text(context))), separators=(",", ":")).encode()
 
 
-async def _huge(context: CheckContext) -> Finding:
+async def _send_huge_body(context: CheckContext) -> Finding:
     body = b'{"a":"' + b"x" * context.options.large_bytes + b'"}'
     reply = await context.send(Webhook(body, context.sign_headers("0" * 64)).request())
     if reply.status is None and "closed" in reply.problem:
@@ -116,65 +116,69 @@ def _zip_bomb() -> bytes:
     return gzip.compress(b"0" * _ZEROS, 9)
 
 
-async def _bomb(context: CheckContext) -> Finding:
+async def _send_zip_bomb(context: CheckContext) -> Finding:
     body = _zip_bomb()
     webhook = Webhook(body, (("Content-Encoding", "gzip"), *context.sign_headers("0" * 64)))
     return judge_refused(await context.post(webhook), "The compressed body without a correct signature")
 
 
-async def _compressed(context: CheckContext) -> Finding:
-    body = gzip.compress(_text(context).encode())
+async def _send_compressed(context: CheckContext) -> Finding:
+    body = gzip.compress(_decision_text(context).encode())
     webhook = context.webhook(body)
     return judge_answered(await context.post(Webhook(body, (("Content-Encoding", "gzip"), *webhook.headers))))
 
 
 BODY_CASES: Final = (
-    _accepted(
+    _acceptance_case(
         "body-white-space",
         "a decision with spaces, tabs and line ends between its members",
-        lambda context: b" \r\n" + json.dumps(json.loads(_text(context)), indent="\t").encode() + b"\n ",
+        lambda context: b" \r\n" + json.dumps(json.loads(_decision_text(context)), indent="\t").encode() + b"\n ",
     ),
-    _accepted(
+    _acceptance_case(
         "body-escapes",
         "a decision with letters beyond ASCII, both escaped and not, and with escaped slashes",
-        lambda context: _extended(context, '"addedLater":"\\u00e9\\u00C9é✓\\ud83d\\ude00😀\\/\\/ / \\u003c<\\u007f"'),
+        lambda context: _add_members(
+            context, '"addedLater":"\\u00e9\\u00C9é✓\\ud83d\\ude00😀\\/\\/ / \\u003c<\\u007f"'
+        ),
     ),
-    _accepted(
+    _acceptance_case(
         "body-numbers",
         "a decision with numbers such as 1.0, 1e2 and 12345678901234567890",
-        lambda context: _extended(context, '"addedLater":[1.0,1e2,1E+2,-0.0,0.10,12345678901234567890,1.7976e308]'),
+        lambda context: _add_members(context, '"addedLater":[1.0,1e2,1E+2,-0.0,0.10,12345678901234567890,1.7976e308]'),
     ),
-    _accepted(
+    _acceptance_case(
         "body-order",
         "a decision with its members in reverse order",
-        _other_order,
+        _reverse_members,
         why="Veriff documents that the order of members may change. " + _BYTES,
         source=CHANGES_PAGE,
     ),
-    _accepted(
+    _acceptance_case(
         "body-duplicate-members",
         "a decision in which an unknown member comes twice",
-        lambda context: _extended(context, '"addedLater":1,"addedLater":2'),
+        lambda context: _add_members(context, '"addedLater":1,"addedLater":2'),
         severity=CaseSeverity.NOTE,
         source=UNKNOWN,
     ),
-    _accepted(
+    _acceptance_case(
         "body-large",
         "a decision of 200 kB",
-        lambda context: _extended(context, f'"addedLater":"{"x" * _LARGE_VALUE}"'),
+        lambda context: _add_members(context, f'"addedLater":"{"x" * _LARGE_VALUE}"'),
         why="The size of a webhook is not documented. The default limits of some frameworks, such as the 100 kB of "
         "Express, are close to what many risk labels and addresses take.",
         severity=CaseSeverity.WARNING,
         source=UNKNOWN,
         fix=_fixes.LIMIT_BODY,
     ),
-    _answered("body-not-json", "a signed body that is not JSON", b"<xml/>"),
-    _answered("body-empty", "a signed empty body", b""),
-    _answered("body-array", "a signed JSON array", b"[1, 2]"),
-    _answered("body-null", "a signed JSON null", b"null"),
-    _answered("body-not-utf8", "signed JSON with bytes that are not UTF-8", b'{"id":"\xff\xfe","action":"started"}'),
-    _answered("body-deep", "signed JSON that is nested 50,000 times", b"[" * _DEPTH + b"]" * _DEPTH),
-    _answered(
+    _response_case("body-not-json", "a signed body that is not JSON", b"<xml/>"),
+    _response_case("body-empty", "a signed empty body", b""),
+    _response_case("body-array", "a signed JSON array", b"[1, 2]"),
+    _response_case("body-null", "a signed JSON null", b"null"),
+    _response_case(
+        "body-not-utf8", "signed JSON with bytes that are not UTF-8", b'{"id":"\xff\xfe","action":"started"}'
+    ),
+    _response_case("body-deep", "signed JSON that is nested 50,000 times", b"[" * _DEPTH + b"]" * _DEPTH),
+    _response_case(
         "body-wrong-types",
         "a signed decision whose members have other types",
         b'{"status":1,"verification":{"id":[],"status":{},"code":"x","person":7,"document":[null]}}',
@@ -188,7 +192,7 @@ BODY_CASES: Final = (
         why="Anyone could fill the memory of the endpoint.",
         source=CONVENTION,
         fix=_fixes.LIMIT_BODY,
-        run=_huge,
+        run=_send_huge_body,
     ),
     RunnableCase(
         name="body-zip-bomb",
@@ -199,7 +203,7 @@ BODY_CASES: Final = (
         why="A small request could take much memory and time.",
         source=CONVENTION,
         fix=_fixes.LIMIT_BODY,
-        run=_bomb,
+        run=_send_zip_bomb,
     ),
     RunnableCase(
         name="body-compressed",
@@ -210,6 +214,6 @@ BODY_CASES: Final = (
         why="Veriff's webhooks were never seen compressed, so a refusal with 415 is right.",
         source=UNKNOWN,
         fix=_fixes.LIMIT_BODY,
-        run=_compressed,
+        run=_send_compressed,
     ),
 )

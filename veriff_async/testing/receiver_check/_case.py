@@ -1,4 +1,4 @@
-"""The parts of a case: what is sent, what is expected, why, and what was found."""
+"""The parts of a case: the request, the expected response, the reason, and the finding."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CaseOutcome(Enum):
 
 
 class CaseGroup(Enum):
-    """What a group of cases is about."""
+    """The subject of a group of cases."""
 
     EVENTS = "events"
     """Each kind of webhook is accepted."""
@@ -53,11 +53,11 @@ class CaseGroup(Enum):
 
 @frozen
 class Finding:
-    """What a case found.
+    """The finding of a case.
 
     Attributes:
         outcome: The outcome.
-        message: What was found, as a sentence; for a case that was not checked, how to enable it.
+        message: The finding, as a sentence; for a case that was not checked, how to enable it.
         severity: The severity if it is lower than that of the case.
     """
 
@@ -89,8 +89,8 @@ class ReceiverCase:
         name: Its name, for ``only`` and ``skip``.
         group: Its group.
         severity: How bad it is when it fails.
-        sends: What is sent.
-        expects: What the endpoint must do.
+        sends: The request.
+        expects: How the endpoint must answer.
         why: Why this matters.
         source: The public page that documents it, or why it is only a guess.
         fix: How to fix the endpoint.
@@ -121,7 +121,7 @@ class RunnableCase(ReceiverCase):
     """A case with the function that sends and judges.
 
     Attributes:
-        run: Sends what the case sends, and judges the responses.
+        run: Sends the request, and judges the responses.
     """
 
     run: Callable[[CheckContext], Awaitable[Finding]] = field(repr=False, eq=False)

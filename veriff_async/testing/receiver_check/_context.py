@@ -1,4 +1,4 @@
-"""What a case works with: the endpoint, credentials, signed webhooks, and views into the user's system."""
+"""The context of a case: the endpoint, credentials, signed webhooks, and views into the user's system."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 @frozen
 class Effects:
-    """What an endpoint did with the decisions of one session.
+    """The effects of the decisions of one session.
 
     Attributes:
         count: How many decisions took effect: rows written, accounts opened, mails sent.
@@ -112,7 +112,7 @@ class CheckOptions:
 
 @define(eq=False)
 class CheckContext:
-    """What one case works with.
+    """The context of one case.
 
     Attributes:
         endpoint: Where requests are sent.

@@ -77,29 +77,29 @@ async def _judge_status(context: CheckContext, accepted: Finding, session_id: st
         return Finding.not_checked(f"All were accepted. {_ENABLE_STATUS}")
     if found.status == status:
         return Finding.passed(f"The status is {status}.")
-    return Finding.failed(f"The status is {_word(found)}, where {status} is expected.")
+    return Finding.failed(f"The status is {_describe_status(found)}, where {status} is expected.")
 
 
-def _word(effects: Effects) -> str:
+def _describe_status(effects: Effects) -> str:
     text = effects.status or ""
     if not text:
         return "missing"
     return text if text.isidentifier() and len(text) <= len("resubmission_requested") else "another one"
 
 
-async def _one_effect(context: CheckContext) -> Finding:
+async def _check_effect(context: CheckContext) -> Finding:
     session_id = context.new_session()
     webhook = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
     return await _judge_count(context, await _deliver(context, [webhook]), session_id)
 
 
-async def _duplicate(context: CheckContext) -> Finding:
+async def _check_duplicates(context: CheckContext) -> Finding:
     session_id = context.new_session()
     webhook = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
     return await _judge_count(context, await _deliver(context, [webhook] * 3), session_id)
 
 
-async def _concurrent(context: CheckContext) -> Finding:
+async def _check_concurrent_duplicates(context: CheckContext) -> Finding:
     session_id = context.new_session()
     webhook = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
     replies = await context.post_together([webhook] * _CONCURRENT)
@@ -107,7 +107,7 @@ async def _concurrent(context: CheckContext) -> Finding:
     return await _judge_count(context, accepted, session_id)
 
 
-async def _other_bytes(context: CheckContext) -> Finding:
+async def _check_reformatted_duplicate(context: CheckContext) -> Finding:
     session_id = context.new_session()
     first = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
     again = context.webhook(first.body.replace(b'":', b'": '))
@@ -119,14 +119,14 @@ async def _other_bytes(context: CheckContext) -> Finding:
     return await _judge_count(context, accepted, session_id)
 
 
-async def _replay(context: CheckContext) -> Finding:
+async def _check_late_duplicate(context: CheckContext) -> Finding:
     session_id, attempt = context.new_session(), str(uuid4())
     days = -7 * 24 * 60
     old = _decision(context, session_id, "approved", attempt=attempt, minute=days)
     return await _judge_count(context, await _deliver(context, [old, old]), session_id)
 
 
-async def _late(context: CheckContext) -> Finding:
+async def _check_late_events(context: CheckContext) -> Finding:
     alone = _event(context, context.new_session(), "submitted", attempt=str(uuid4()))
     if (await _deliver(context, [alone])).outcome is CaseOutcome.FAILED:
         return Finding.not_checked("The endpoint does not accept events: see event-submitted.")
@@ -140,7 +140,7 @@ async def _late(context: CheckContext) -> Finding:
     return await _judge_status(context, accepted, session_id, status="approved")
 
 
-async def _older_decision(context: CheckContext) -> Finding:
+async def _check_older_decision(context: CheckContext) -> Finding:
     session_id = context.new_session()
     webhooks = [
         _decision(context, session_id, "approved", attempt=str(uuid4()), minute=9),
@@ -150,7 +150,7 @@ async def _older_decision(context: CheckContext) -> Finding:
     return await _judge_status(context, accepted, session_id, status="approved")
 
 
-async def _correction(context: CheckContext) -> Finding:
+async def _check_correction(context: CheckContext) -> Finding:
     session_id, attempt = context.new_session(), str(uuid4())
     webhooks = [
         _decision(context, session_id, "approved", attempt=attempt, minute=1),
@@ -160,7 +160,7 @@ async def _correction(context: CheckContext) -> Finding:
     return await _judge_status(context, accepted, session_id, status="declined")
 
 
-async def _forged(context: CheckContext) -> Finding:
+async def _check_forgery(context: CheckContext) -> Finding:
     session_id = context.new_session()
     genuine = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
     await context.post(Webhook(genuine.body, context.sign_headers("0" * 64)))
@@ -172,7 +172,7 @@ async def _forged(context: CheckContext) -> Finding:
     return Finding.failed(f"{found.count} effects of a forged webhook.")
 
 
-async def _failing(context: CheckContext) -> Finding:
+async def _check_failure(context: CheckContext) -> Finding:
     if context.options.count_effects is None or context.options.set_failing is None:
         return Finding.not_checked(_ENABLE if context.options.count_effects is None else _ENABLE_FAILURES)
     session_id = context.new_session()
@@ -226,7 +226,7 @@ EFFECT_CASES: Final = (
     _case(
         "effect-once",
         "a decision",
-        _one_effect,
+        _check_effect,
         expects="accept it with 200; one effect",
         why="An event that was answered 200 is never sent again, so its effect must not get lost.",
         source=RETRIES_PAGE,
@@ -235,34 +235,34 @@ EFFECT_CASES: Final = (
     _case(
         "duplicates",
         "a decision three times",
-        _duplicate,
+        _check_duplicates,
         why="Veriff repeats a webhook whose answer it did not get, and users of the Customer Portal can send it again.",
         source=WEBHOOKS_PAGE,
     ),
     _case(
         "duplicates-concurrent",
         "a decision ten times at the same moment",
-        _concurrent,
+        _check_concurrent_duplicates,
         why="A repetition may arrive while the first delivery is still in work: a look before the work is not enough.",
     ),
     _case(
         "duplicates-other-bytes",
         "a decision twice, the second time with other white space",
-        _other_bytes,
+        _check_reformatted_duplicate,
         why="A resent decision may be written differently, so a hash of its body does not identify it.",
         severity=CaseSeverity.WARNING,
     ),
     _case(
         "duplicates-after-days",
         "a decision of seven days ago, twice",
-        _replay,
+        _check_late_duplicate,
         why="The signature has no time, so a webhook can be repeated after days: by Veriff, or by a person who saw it.",
         source=RETRIES_PAGE,
     ),
     _case(
         "late-events",
         "a decision, and then the events that the attempt was submitted and started",
-        _late,
+        _check_late_events,
         expects="accept each with 200; the status stays approved",
         why="Each webhook is repeated by itself, so an earlier step may arrive after the decision.",
         fix=_fixes.IN_ORDER,
@@ -270,7 +270,7 @@ EFFECT_CASES: Final = (
     _case(
         "older-decision",
         "a decision, and then an older request for a resubmission",
-        _older_decision,
+        _check_older_decision,
         expects="accept each with 200; the status stays approved",
         why="Each webhook is repeated by itself, so an older decision may arrive after a newer one.",
         fix=_fixes.IN_ORDER,
@@ -278,7 +278,7 @@ EFFECT_CASES: Final = (
     _case(
         "corrected-decision",
         "a decision, and then a later one on the same attempt: declined",
-        _correction,
+        _check_correction,
         expects="accept each with 200; the status becomes declined",
         why="Veriff can correct a decision, and sends the new one. A key of the session alone would drop it.",
         fix=_fixes.IN_ORDER,
@@ -286,7 +286,7 @@ EFFECT_CASES: Final = (
     _case(
         "forged-effect",
         "a decision with a wrong signature",
-        _forged,
+        _check_forgery,
         expects="no effect",
         why="Anyone who knows the address could report any person as verified.",
         fix=_fixes.SIGNATURE,
@@ -294,7 +294,7 @@ EFFECT_CASES: Final = (
     _case(
         "failing-handler",
         "a decision while your work fails; it is repeated unless the answer was 200",
-        _failing,
+        _check_failure,
         expects="one effect when the failure is over",
         why="Veriff repeats a webhook that is not answered 200, about every hour for seven days. An endpoint that "
         "answers 200 must repeat the work itself.",

@@ -25,7 +25,7 @@ _ELSEWHERE: Final = (
 )
 
 
-def _accepted(  # noqa: PLR0913  one for each part of a case
+def _case(  # noqa: PLR0913  one for each part of a case
     name: str,
     sends: str,
     make: Callable[[CheckContext], dict[str, object]],
@@ -80,13 +80,11 @@ def _unknown_kind(context: CheckContext) -> dict[str, object]:
 EVENT_CASES: Final = (
     # First, because the response to an ordinary decision decides how others are judged.
     *(
-        _accepted(
-            f"decision-{status.replace('_', '-')}", f"a decision: {status}", _sample(WebhookKind.DECISION, status)
-        )
+        _case(f"decision-{status.replace('_', '-')}", f"a decision: {status}", _sample(WebhookKind.DECISION, status))
         for status in ("approved", "declined", "resubmission_requested", "review", "expired", "abandoned")
     ),
     *(
-        _accepted(
+        _case(
             f"event-{status}",
             f"the event that an attempt was {status}",
             _sample(WebhookKind.EVENT, status),
@@ -96,7 +94,7 @@ EVENT_CASES: Final = (
         for status in ("started", "submitted")
     ),
     *(
-        _accepted(str(kind), sends, _sample(kind), severity=CaseSeverity.WARNING, why=_ELSEWHERE)
+        _case(str(kind), sends, _sample(kind), severity=CaseSeverity.WARNING, why=_ELSEWHERE)
         for kind, sends in (
             (WebhookKind.FULL_AUTO, "a decision without a human"),
             (WebhookKind.WATCHLIST, "the result of a watchlist screening"),
@@ -106,21 +104,21 @@ EVENT_CASES: Final = (
             (WebhookKind.INE_CURP, "a result of both registries"),
         )
     ),
-    _accepted(
+    _case(
         "unknown-kind",
         "a webhook of a kind that does not exist yet",
         _unknown_kind,
         why="Veriff may add kinds at any time. " + _LOST,
         source=CHANGES_PAGE,
     ),
-    _accepted(
+    _case(
         "unknown-members",
         "a decision with members that do not exist yet",
         _unknown_members,
         why="Veriff may add members at any time. " + _LOST,
         source=CHANGES_PAGE,
     ),
-    _accepted(
+    _case(
         "unknown-status",
         "a decision with a status and a code that do not exist yet",
         lambda context: context.decision("approved", status="added_later", code=9999),
@@ -128,14 +126,14 @@ EVENT_CASES: Final = (
         why="Statuses and codes were added before. " + _LOST,
         source=SEEN,
     ),
-    _accepted(
+    _case(
         "null-members",
         "a decision with null in all members that may be null",
         _null_members,
         why="Members without a value are null. " + _LOST,
         source=SEEN,
     ),
-    _accepted(
+    _case(
         "event-after-days",
         "a decision that is seven days old",
         _old_decision,

@@ -19,7 +19,7 @@ class Fix:
 
     Attributes:
         name: Its name: several cases may have the same remedy.
-        text: What to do, in any language.
+        text: The remedy, in any language.
         frameworks: How to do it in a framework, by the framework's name.
     """
 

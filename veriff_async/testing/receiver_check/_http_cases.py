@@ -45,7 +45,7 @@ def _with_content_type(webhook: Webhook, value: str | None) -> Webhook:
     return Webhook(webhook.body, kept if value is None else (("content-type", value), *kept))
 
 
-async def _response_time(context: CheckContext) -> Finding:
+async def _check_response_time(context: CheckContext) -> Finding:
     replies = [await context.post(_decision(context)) for _ in range(_SERIAL)]
     finding = worst([judge_accepted(reply) for reply in replies])
     slowest = max(reply.seconds for reply in replies)
@@ -56,7 +56,7 @@ async def _response_time(context: CheckContext) -> Finding:
     return Finding.passed(f"The slowest of {_SERIAL} took {slowest * 1000:.0f} ms.")
 
 
-async def _burst(context: CheckContext) -> Finding:
+async def _check_burst(context: CheckContext) -> Finding:
     replies = await context.post_together([_decision(context) for _ in range(_BURST)])
     finding = worst([judge_accepted(reply, "One of the webhooks") for reply in replies])
     slowest = max(reply.seconds for reply in replies)
@@ -65,7 +65,7 @@ async def _burst(context: CheckContext) -> Finding:
     return Finding.passed(f"The slowest of {_BURST} took {slowest * 1000:.0f} ms.")
 
 
-async def _redirect(context: CheckContext) -> Finding:
+async def _check_redirect(context: CheckContext) -> Finding:
     reply = await context.post(_decision(context))
     if reply.status is not None and reply.status // 100 == 3:  # noqa: PLR2004  redirects
         return Finding.failed(f"HTTP {reply.status}.")
@@ -86,12 +86,12 @@ def _is_cut_inside_letter(body: bytes) -> bool:
     return any(body[position] & 0xC0 == 0x80 for position in (size, 2 * size))  # noqa: PLR2004  later bytes in UTF-8
 
 
-async def _slow(context: CheckContext) -> Finding:
+async def _check_slow_body(context: CheckContext) -> Finding:
     request = evolve(_in_pieces(context), pause=context.options.slow_seconds / (_PIECES - 1))
     return judge_accepted(await context.send(request), "The slow webhook")
 
 
-async def _stall(context: CheckContext) -> Finding:
+async def _check_stall(context: CheckContext) -> Finding:
     if context.options.stall_seconds is None:
         return Finding.not_checked("Say how long to wait: --stall-seconds 15, or stall_seconds=15.")
     request = evolve(_decision(context).request(), stalls=True, deadline=context.options.stall_seconds)
@@ -103,7 +103,7 @@ async def _stall(context: CheckContext) -> Finding:
     return Finding.passed(f"{reply.describe()}.")
 
 
-async def _keep_alive(context: CheckContext) -> Finding:
+async def _check_keep_alive(context: CheckContext) -> Finding:
     async with HttpConnection(context.endpoint) as connection:
         first = await context.send(_decision(context).request(), connection)
         if not first.is_reusable:
@@ -112,7 +112,7 @@ async def _keep_alive(context: CheckContext) -> Finding:
         return judge_accepted(second, "The second webhook on the connection")
 
 
-async def _after_refusal(context: CheckContext) -> Finding:
+async def _check_after_refusal(context: CheckContext) -> Finding:
     async with HttpConnection(context.endpoint) as connection:
         forged = Webhook(_decision(context).body, context.sign_headers("0" * 64))
         first = await context.send(forged.request(), connection)
@@ -177,7 +177,7 @@ def _method_case(method: str, judge: Callable[[Reply], Finding], *, why: str, ex
     )
 
 
-async def _details(context: CheckContext) -> Finding:
+async def _check_details(context: CheckContext) -> Finding:
     """Look into responses to requests that often show a debug page or the expected signature."""
     body = _decision(context).body
     for webhook in (
@@ -198,7 +198,7 @@ async def _details(context: CheckContext) -> Finding:
     return Finding.passed("The responses contain neither signatures nor stack traces.")
 
 
-async def _tls(context: CheckContext) -> Finding:  # noqa: PLR0911  one for each requirement
+async def _check_tls(context: CheckContext) -> Finding:  # noqa: PLR0911  one for each requirement
     parts = urlsplit(context.endpoint.url)
     host, port = context.endpoint.address
     if is_local(host):
@@ -229,7 +229,7 @@ HTTP_CASES: Final = (
     _case(
         "tls",
         "a TLS handshake",
-        _tls,
+        _check_tls,
         severity=CaseSeverity.ERROR,
         why="Veriff accepts only https URLs with a host name, port 443 and a publicly trusted certificate.",
         source=WEBHOOKS_PAGE,
@@ -239,7 +239,7 @@ HTTP_CASES: Final = (
     _case(
         "redirect",
         "a decision",
-        _redirect,
+        _check_redirect,
         severity=CaseSeverity.ERROR,
         why="Only 200 counts for Veriff; whether it follows redirects is unknown.",
         source=RETRIES_PAGE,
@@ -249,7 +249,7 @@ HTTP_CASES: Final = (
     _case(
         "response-time",
         "five decisions, one after the other",
-        _response_time,
+        _check_response_time,
         severity=CaseSeverity.ERROR,
         why="Veriff waits for about five seconds and then counts the webhook as failed.",
         source=INTEGRATORS,
@@ -259,7 +259,7 @@ HTTP_CASES: Final = (
     _case(
         "burst",
         "decisions on twenty sessions at the same time",
-        _burst,
+        _check_burst,
         severity=CaseSeverity.ERROR,
         why="After an outage of yours, many webhooks arrive at once.",
         source=CONVENTION,
@@ -269,7 +269,7 @@ HTTP_CASES: Final = (
     _case(
         "slow-body",
         "a decision in three pieces with pauses",
-        _slow,
+        _check_slow_body,
         severity=CaseSeverity.WARNING,
         why="A body can arrive in several packets.",
         source=CONVENTION,
@@ -278,7 +278,7 @@ HTTP_CASES: Final = (
     _case(
         "stalled-body",
         "a decision without its last byte, on a connection that stays open",
-        _stall,
+        _check_stall,
         severity=CaseSeverity.WARNING,
         why="Anyone could occupy all connections or workers of the endpoint.",
         source=CONVENTION,
@@ -288,7 +288,7 @@ HTTP_CASES: Final = (
     _case(
         "keep-alive",
         "two decisions on one connection",
-        _keep_alive,
+        _check_keep_alive,
         severity=CaseSeverity.WARNING,
         why="A sender may use a connection again unless the response has Connection: close.",
         source=UNKNOWN,
@@ -297,7 +297,7 @@ HTTP_CASES: Final = (
     _case(
         "keep-alive-after-refusal",
         "a forged decision, and then a genuine one on the same connection",
-        _after_refusal,
+        _check_after_refusal,
         severity=CaseSeverity.WARNING,
         why="Behind a proxy, the requests of strangers and of Veriff share connections: what is left of the body of a "
         "refused request would be taken for the next request.",
@@ -382,7 +382,7 @@ HTTP_CASES: Final = (
     _case(
         "response-details",
         "forged and unreadable webhooks",
-        _details,
+        _check_details,
         severity=CaseSeverity.ERROR,
         why="A stranger who reads the expected signature can send any webhook; a stack trace helps attackers.",
         source=CONVENTION,

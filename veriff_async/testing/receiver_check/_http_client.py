@@ -101,8 +101,8 @@ class _UnusableResponseError(Exception):
 
 
 @define
-class _Progress:
-    """What is known of a response so far."""
+class _PartialReply:
+    """The parts of a response that have arrived."""
 
     is_invited: asyncio.Event = field(factory=asyncio.Event)
     status: int | None = None
@@ -174,7 +174,7 @@ class HttpConnection:
     async def send(self, request: HttpRequest) -> Reply:
         """Send a request and return the response; failures are responses without a status."""
         deadline = self._endpoint.deadline if request.deadline is None else request.deadline
-        began, progress, problem = perf_counter(), _Progress(), ""
+        began, progress, problem = perf_counter(), _PartialReply(), ""
         try:
             async with asyncio.timeout(deadline):
                 await self._exchange(request, progress)
@@ -197,7 +197,7 @@ class HttpConnection:
             is_reusable=progress.is_reusable and not problem,
         )
 
-    async def _exchange(self, request: HttpRequest, progress: _Progress) -> None:
+    async def _exchange(self, request: HttpRequest, progress: _PartialReply) -> None:
         if self._streams is None:
             host, port = self._endpoint.address
             self._streams = await asyncio.open_connection(host, port, ssl=self._endpoint.tls, limit=_MAX_HEAD)
@@ -266,7 +266,7 @@ async def _send_body(writer: asyncio.StreamWriter, request: HttpRequest, is_invi
         await writer.drain()
 
 
-async def _read_response(reader: asyncio.StreamReader, method: str, progress: _Progress) -> None:
+async def _read_response(reader: asyncio.StreamReader, method: str, progress: _PartialReply) -> None:
     for _ in range(_MAX_INTERIM):
         line = await _read_line(reader)
         match = _STATUS.fullmatch(line)

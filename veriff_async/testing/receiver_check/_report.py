@@ -24,7 +24,7 @@ class CaseResult:
         case: The case.
         outcome: The outcome.
         severity: How bad a failure is: that of the case, or a lower one.
-        message: What was found, or how to enable a case that was not checked.
+        message: The finding, or how to enable a case that was not checked.
         seconds: How long it took.
     """
 

@@ -28,25 +28,25 @@ _FORGERY: Final = "Anyone who knows the address could report any person as verif
 _DIGITS: Final = 64
 
 
-def _body(context: CheckContext) -> bytes:
+def _decision_body(context: CheckContext) -> bytes:
     return context.webhook(context.sample(WebhookKind.DECISION, "approved")).body
 
 
-def _refused(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
+def _expect_refusal(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
     async def run(context: CheckContext) -> Finding:
         return judge_refused(await context.post(make(context)), "The forged webhook")
 
     return run
 
 
-def _accepted(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
+def _expect_acceptance(make: Callable[[CheckContext], Webhook]) -> Callable[[CheckContext], Awaitable[Finding]]:
     async def run(context: CheckContext) -> Finding:
         return judge_accepted(await context.post(make(context)))
 
     return run
 
 
-def _forged(  # noqa: PLR0913  one for each part of a case
+def _forgery_case(  # noqa: PLR0913  one for each part of a case
     name: str,
     sends: str,
     make: Callable[[CheckContext, bytes], tuple[tuple[str, str], ...]],
@@ -59,7 +59,7 @@ def _forged(  # noqa: PLR0913  one for each part of a case
     """Return a case that sends a decision whose headers must not be accepted."""
 
     def webhook(context: CheckContext) -> Webhook:
-        body = _body(context)
+        body = _decision_body(context)
         return Webhook(body, make(context, body))
 
     return RunnableCase(
@@ -71,7 +71,7 @@ def _forged(  # noqa: PLR0913  one for each part of a case
         why=why,
         source=source,
         fix=fix,
-        run=_refused(webhook),
+        run=_expect_refusal(webhook),
     )
 
 
@@ -79,23 +79,23 @@ def _without(pairs: tuple[tuple[str, str], ...], prefix: str) -> tuple[tuple[str
     return tuple((name, value) for name, value in pairs if not name.startswith(prefix))
 
 
-def _changed_byte(context: CheckContext) -> Webhook:
+def _change_status(context: CheckContext) -> Webhook:
     webhook = context.webhook(context.sample(WebhookKind.DECISION, "declined"))
     # Of the same length, and still JSON: the attack is a decision that says approved.
     return Webhook(webhook.body.replace(b'"status":"declined"', b'"status":"approved"'), webhook.headers)
 
 
-def _written_again(context: CheckContext) -> Webhook:
+def _reformat_body(context: CheckContext) -> Webhook:
     webhook = context.webhook(context.sample(WebhookKind.DECISION, "approved"))
     return Webhook(webhook.body.replace(b'":', b'": ').replace(b',"', b', "'), webhook.headers)
 
 
-def _other_event(context: CheckContext) -> Webhook:
+def _swap_signature(context: CheckContext) -> Webhook:
     other = context.webhook(context.sample(WebhookKind.DECISION, "declined"))
-    return Webhook(_body(context), other.headers)
+    return Webhook(_decision_body(context), other.headers)
 
 
-async def _second_secret(context: CheckContext) -> Finding:
+async def _check_older_secrets(context: CheckContext) -> Finding:
     if not context.credentials.previous_secrets:
         return Finding.not_checked(
             "Give both secrets, newest first: VERIFF_SHARED_SECRET=new,old, or Credentials(previous_secrets=...)."
@@ -110,20 +110,20 @@ async def _second_secret(context: CheckContext) -> Finding:
     return Finding.passed("HTTP 200.")
 
 
-async def _revoked_secret(context: CheckContext) -> Finding:
+async def _check_revoked_secret(context: CheckContext) -> Finding:
     if context.options.revoked_secret is None:
         return Finding.not_checked("Give the deleted secret: VERIFF_REVOKED_SECRET, or revoked_secret=....")
     webhook = context.webhook(context.sample(WebhookKind.DECISION), secret=context.options.revoked_secret)
     return judge_refused(await context.post(webhook), "The webhook with the deleted secret")
 
 
-def _contradiction(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
+def _contradict_headers(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
     right = context.sign_headers(sign(context.credentials.shared_secret, body))
     wrong = dict(context.sign_headers("0" * _DIGITS))
     return tuple((name, wrong[name] if name == headers.VRF_HMAC_SIGNATURE.lower() else value) for name, value in right)
 
 
-def _legacy(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
+def _legacy_headers(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
     digest = hashlib.sha256(body).hexdigest()
     return (*context.sign_headers(None), ("x-signature", digest))
 
@@ -131,65 +131,69 @@ def _legacy(context: CheckContext, body: bytes) -> tuple[tuple[str, str], ...]:
 _DECISION_SIGNED: Final = "a decision whose signature is"
 
 SIGNATURE_CASES: Final = (
-    _forged("signature-missing", "a decision without a signature", lambda context, _body: context.sign_headers(None)),
-    _forged("signature-empty", "a decision with an empty signature", lambda context, _body: context.sign_headers("")),
-    _forged(
+    _forgery_case(
+        "signature-missing", "a decision without a signature", lambda context, _body: context.sign_headers(None)
+    ),
+    _forgery_case(
+        "signature-empty", "a decision with an empty signature", lambda context, _body: context.sign_headers("")
+    ),
+    _forgery_case(
         "signature-wrong-secret",
         "a decision signed with another secret",
         lambda context, body: context.sign_headers(sign(str(uuid4()), body)),
     ),
-    _forged(
+    _forgery_case(
         "signature-empty-secret",
         "a decision signed with an empty secret",
         lambda context, body: context.sign_headers(hmac.digest(b"", body, "sha256").hex()),
         why="A missing environment variable often becomes an empty secret, which anyone can guess.",
         fix=_fixes.SECRET,
     ),
-    _forged(
+    _forgery_case(
         "signature-undefined-secret",
         "a decision signed with the word undefined",
         lambda context, body: context.sign_headers(sign("undefined", body)),
         why="In JavaScript and shells a missing variable can become the text undefined, which anyone can guess.",
         fix=_fixes.SECRET,
     ),
-    _forged(
+    _forgery_case(
         "signature-api-key",
         "a decision signed with the API key",
         lambda context, body: context.sign_headers(sign(context.credentials.api_key, body)),
         why="The API key is in a header of each request, so it proves nothing.",
         fix=_fixes.SECRET,
     ),
-    _forged(
+    _forgery_case(
         "signature-hash",
         f"{_DECISION_SIGNED} the plain SHA-256 of the body",
         lambda context, body: context.sign_headers(hashlib.sha256(body).hexdigest()),
         why="A hash without a secret can be made by anyone.",
     ),
-    _forged(
+    _forgery_case(
         "signature-legacy-header",
         "a decision with only the old header x-signature, a plain SHA-256",
-        _legacy,
+        _legacy_headers,
         why="A hash without a secret can be made by anyone.",
     ),
-    _forged(
+    _forgery_case(
         "signature-of-nothing",
         f"{_DECISION_SIGNED} that of an empty body",
         lambda context, _body: context.sign_headers(sign(context.credentials.shared_secret, b"")),
         why="An endpoint whose framework has consumed the body computes the signature of nothing, for every webhook.",
         fix=_fixes.RAW_BODY,
     ),
-    _forged(
+    _forgery_case(
         "signature-short",
         f"{_DECISION_SIGNED} cut after 8 digits",
         lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body)[:8]),
         why="An endpoint that compares only a part of the signature can be guessed.",
     ),
-    _forged(
+    _forgery_case(
         "signature-not-hex",
         f"{_DECISION_SIGNED} 64 letters that are not hex digits",
         lambda context, _body: context.sign_headers("z" * _DIGITS),
     ),
-    _forged(
+    _forgery_case(
         "signature-not-ascii",
         f"{_DECISION_SIGNED} not ASCII",
         lambda context, _body: context.sign_headers("\xe9" * _DIGITS),
@@ -204,7 +208,7 @@ SIGNATURE_CASES: Final = (
         why="Anyone between Veriff and the endpoint could turn a decision around.",
         source=HMAC_PAGE,
         fix=_fixes.SIGNATURE,
-        run=_refused(_changed_byte),
+        run=_expect_refusal(_change_status),
     ),
     RunnableCase(
         name="body-written-again",
@@ -216,7 +220,7 @@ SIGNATURE_CASES: Final = (
         "as Veriff writes a number, an escape or white space differently.",
         source=HMAC_PAGE,
         fix=_fixes.RAW_BODY,
-        run=_refused(_written_again),
+        run=_expect_refusal(_reformat_body),
     ),
     RunnableCase(
         name="signature-of-other-event",
@@ -227,9 +231,9 @@ SIGNATURE_CASES: Final = (
         why=_FORGERY,
         source=HMAC_PAGE,
         fix=_fixes.SIGNATURE,
-        run=_refused(_other_event),
+        run=_expect_refusal(_swap_signature),
     ),
-    _forged(
+    _forgery_case(
         "api-key-other",
         "a decision with another API key and a correct signature",
         lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body), api_key=str(uuid4())),
@@ -237,7 +241,7 @@ SIGNATURE_CASES: Final = (
         severity=CaseSeverity.WARNING,
         fix=_fixes.API_KEY,
     ),
-    _forged(
+    _forgery_case(
         "api-key-missing",
         "a decision without an API key and with a correct signature",
         lambda context, body: context.sign_headers(sign(context.credentials.shared_secret, body), api_key=None),
@@ -245,10 +249,10 @@ SIGNATURE_CASES: Final = (
         severity=CaseSeverity.NOTE,
         fix=_fixes.API_KEY,
     ),
-    _forged(
+    _forgery_case(
         "families-contradict",
         "a decision whose x-hmac-signature is right and whose vrf-hmac-signature is wrong",
-        _contradiction,
+        _contradict_headers,
         why="A request that contradicts itself was changed on its way.",
         severity=CaseSeverity.NOTE,
         source=CONVENTION,
@@ -263,7 +267,7 @@ SIGNATURE_CASES: Final = (
         why="While a secret is replaced, webhooks signed with the other one would be lost.",
         source=HMAC_PAGE,
         fix=_fixes.KEY_RING,
-        run=_second_secret,
+        run=_check_older_secrets,
     ),
     RunnableCase(
         name="secret-revoked",
@@ -274,7 +278,7 @@ SIGNATURE_CASES: Final = (
         why="A secret is often deleted because a stranger may know it.",
         source=HMAC_PAGE,
         fix=_fixes.KEY_RING,
-        run=_revoked_secret,
+        run=_check_revoked_secret,
     ),
     RunnableCase(
         name="signature-upper-case",
@@ -285,9 +289,9 @@ SIGNATURE_CASES: Final = (
         why="Veriff documents hex digits and shows lower-case ones; a proxy or a later version may differ.",
         source=UNKNOWN,
         fix=_fixes.SIGNATURE,
-        run=_accepted(
+        run=_expect_acceptance(
             lambda context: Webhook(
-                body := _body(context),
+                body := _decision_body(context),
                 context.sign_headers(sign(context.credentials.shared_secret, body).upper()),
             )
         ),
@@ -301,7 +305,7 @@ SIGNATURE_CASES: Final = (
         why="These headers are documented for webhooks; the others may be missing.",
         source=HMAC_PAGE,
         fix=_fixes.HEADERS,
-        run=_accepted(
+        run=_expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "vrf-")
             )
@@ -316,7 +320,7 @@ SIGNATURE_CASES: Final = (
         why="Veriff's page about HMAC names both families; whether a webhook ever has only these is unknown.",
         source=UNKNOWN,
         fix=_fixes.HEADERS,
-        run=_accepted(
+        run=_expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "x-")
             )
@@ -331,7 +335,7 @@ SIGNATURE_CASES: Final = (
         why="Names of headers have no case, and proxies change it.",
         source="https://www.rfc-editor.org/rfc/rfc9110#section-5.1",
         fix=_fixes.HEADERS,
-        run=_accepted(
+        run=_expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body,
                 tuple((name.upper(), value) for name, value in made.headers),
