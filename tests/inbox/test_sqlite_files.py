@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +91,30 @@ async def test_record_into_a_lost_file_fails(path: Path, harm: Callable[[Path], 
         await inbox.record(session_event("after", "started"))
     async with SqliteInbox(path) as inbox:
         assert "after" in await inbox.get_states(["before", "lost", "after"])
+
+
+@pytest.mark.parametrize("mode", ["NONE", "FULL"])
+async def test_file_that_sqlite_makes_shorter_is_not_lost(path: Path, mode: str) -> None:
+    """`VACUUM` in another process, or a commit with `auto_vacuum`, does not make an inbox fail."""
+
+    def vacuum() -> None:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"PRAGMA auto_vacuum = {mode}")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    await asyncio.to_thread(vacuum)
+    sessions = [f"session-{number}" for number in range(40)]
+    async with SqliteInbox(path) as inbox, SqliteInbox(path) as other:
+        await asyncio.gather(*(inbox.record(decision_event(session, "approved")) for session in sessions))
+        await inbox.erase(sessions[:1])
+        for each in (inbox, other):  # they notice how large the file is
+            await each.record(session_event("before", "started"))
+        await inbox.erase([*sessions, "before"])
+        await asyncio.to_thread(vacuum)
+        for each in (inbox, other):
+            await each.record(session_event("after", "started"))
+            assert {"after"} == set(await each.get_states([*sessions, "after"]))
 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])

@@ -8,6 +8,7 @@ file that it inherited open.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -63,7 +64,7 @@ class _OpenFile:
 _open_files: set[_OpenFile] = set()
 _inherited_files: list[_OpenFile] = []
 
-# Descriptors that are closed with the last connection to their file, and not before.
+# Descriptors that stay open while their file exists: the program may have connections of its own to it.
 _descriptors: dict[_Identity, int] = {}
 
 
@@ -124,7 +125,7 @@ class Database:
         self._db = connect(self._path, timeout=timeout, owner=schema.owner)
         try:
             _prepare(self._db, schema, timeout)
-            self._guards: list[FileGuard] = [FileGuard(path)]
+            self._guards: list[FileGuard] = [FileGuard(path, self._db)]
         except BaseException:
             close_database(self._db)
             raise
@@ -234,21 +235,27 @@ def close_database(connection: sqlite3.Connection) -> None:
             with _CREATION_LOCK:
                 connection.close()
                 _open_files.discard(file)
-                descriptor = _descriptors.get(file.identity)
-                if descriptor is not None and all(other.identity != file.identity for other in _open_files):
-                    del _descriptors[file.identity]
-                    os.close(descriptor)
+                _close_descriptors()
+
+
+def _close_descriptors() -> None:
+    """Close the descriptors of files that were deleted, so that the disk gets their space back."""
+    for identity, descriptor in tuple(_descriptors.items()):
+        is_used = any(file.identity == identity for file in _open_files)
+        if not is_used and not os.fstat(descriptor).st_nlink:
+            del _descriptors[identity]
+            os.close(descriptor)
 
 
 @contextmanager
-def open_descriptor(path: Path) -> Generator[int]:
-    """Give a descriptor for a file to which this process has a connection, for reading and writing.
+def open_descriptor(path: Path, connection: sqlite3.Connection) -> Generator[int]:
+    """Give a descriptor for the file of a connection, for reading and writing.
 
-    Closing any descriptor of a file gives SQLite's locks back, except on Windows. So it stays open for later calls, and
-    is closed with the last connection.
+    Closing any descriptor of a file gives SQLite's locks back, except on Windows: also those of connections that the
+    program has opened itself, for example for a backup. So it stays open for later calls, one for each file.
 
     Raises:
-        OSError: The file cannot be opened.
+        OSError: The file cannot be opened, or another one has its name now.
     """
     if sys.platform == "win32":
         descriptor = os.open(path, os.O_RDWR | os.O_BINARY)
@@ -259,6 +266,10 @@ def open_descriptor(path: Path) -> Generator[int]:
     else:
         with _CREATION_LOCK:
             identity = _identity(path)
+            if not any(file.connection is connection and file.identity == identity for file in _open_files):
+                # Nothing locks this one.
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            _close_descriptors()
             if identity not in _descriptors:
                 _descriptors[identity] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             descriptor = _descriptors[identity]
@@ -383,15 +394,22 @@ class FileGuard:
     """Notices that an open file, its write-ahead log or its index was deleted or replaced, or that it became shorter.
 
     SQLite keeps writing to a file that no longer has a name; what is written then is lost when the last process closes
-    it. SQLite never makes a file shorter by itself, so another program did: by copying over it, for example.
+    it. A file that is shorter than before was copied over, for example, unless ``VACUUM`` or `auto_vacuum` did that.
     """
 
-    def __init__(self, path: str | Path, *, has_log: bool = True) -> None:
-        """Remember the files as they are; the database is open, so its log and index stay until it is closed."""
+    def __init__(self, path: str | Path, connection: sqlite3.Connection | None = None) -> None:
+        """Remember the files as they are; the database is open, so its log and index stay until it is closed.
+
+        Args:
+            path: The file.
+            connection: The connection to it, or ``None`` for a file without a log, which is never made shorter.
+        """
         real = os.path.realpath(path)
         self._name = os.path.abspath(path)  # noqa: PTH100  follows no link
         self._identity, self._size = _status(self._name)
-        self._log_names = (f"{real}-wal", f"{real}-shm") if has_log else ()
+        self._connection = connection
+        self._commits = self._read_commits()
+        self._log_names = () if connection is None else (f"{real}-wal", f"{real}-shm")
         self._logs = [_status(name)[0] for name in self._log_names]
 
     def check(self) -> None:
@@ -401,15 +419,38 @@ class FileGuard:
             FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
         """
         identity, size = _status(self._name)
-        if identity != self._identity or size < self._size:
+        if identity != self._identity or (size < self._size and not self._has_fewer_pages()):
             raise FileReplacedError
-        self._size = size
+        if size != self._size:
+            self._size, self._commits = size, self._read_commits()
         for index, name in enumerate(self._log_names):
             log, _ = _status(name)
             if self._logs[index] is None:  # the log and the index are created when they are first needed
                 self._logs[index] = log
             elif log != self._logs[index]:
                 raise FileReplacedError
+
+    def _has_fewer_pages(self) -> bool:
+        """Return whether a commit has made the database smaller than the file was.
+
+        Without a commit, SQLite may take the number of pages from the file. After one, it is in the index of the log,
+        where another program does not change it.
+        """
+        if self._connection is None:
+            return False
+        try:
+            query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            size: int = self._connection.execute(query).fetchone()[0]
+        except sqlite3.Error:  # the content is another one
+            return False
+        return size < self._size and self._commits != self._read_commits()
+
+    def _read_commits(self) -> tuple[int, int] | None:
+        """Return numbers that change with each commit of other connections, and of this one."""
+        if self._connection is None:
+            return None
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version, self._connection.total_changes
 
     def detach(self, connection: sqlite3.Connection) -> None:
         """Keep the log of the file that was opened away from the file that has taken its name, if another one has.

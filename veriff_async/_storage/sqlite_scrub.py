@@ -9,10 +9,14 @@ them too, but writes the whole file, during which no process can write.
 No connection of SQLite can clear that part, so it is overwritten in the file. This is safe while
 
 * this process has the lock of the only writer, and the write-ahead log is empty: then no process writes to the file,
-* only bytes that belong to no row are written: a process that reads the page at this moment ignores them, and
+* only bytes that belong to no row are written: a process that reads the page at this moment ignores them,
+* the pages have the plain format: a file with bytes that an extension reserves on each page, for example for a
+  checksum (https://sqlite.org/cksumvfs.html), is rewritten by ``VACUUM`` instead, and so is one with ``auto_vacuum``,
+  whose pages of pointers look like pages of a B-tree, and
 * a commit follows, after which no other connection uses its copy of a page, with which it would bring the bytes back.
 
-A process that is killed here leaves a file that needs no repair.
+Another process can change the format between two portions, so it is read again for each. A process that is killed here
+leaves a file that needs no repair.
 """
 
 from __future__ import annotations
@@ -29,13 +33,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ("empty_log", "remove_remains", "scrub", "unused_ranges")
+__all__ = ("empty_log", "is_plain_format", "remove_remains", "scrub", "unused_ranges")
 
 # First bytes of the pages of B-trees; the first two have 4 more bytes before the array of cell pointers.
 _INTERIOR: Final = frozenset((2, 5))
 _LEAVES: Final = frozenset((10, 13))
 
 _FILE_HEADER: Final = 100
+
+# The beginning of a file of SQLite, and the versions of the format that say that it has a write-ahead log
+# (https://sqlite.org/fileformat2.html, 1.3). Builds of SQLite that encrypt have another beginning.
+_MAGIC: Final = b"SQLite format 3\0"
+_WAL_VERSIONS: Final = b"\2\2"
 
 # From this page on, the first byte of an overflow page, which is the first one of a page number, could be 2.
 _MOST_PAGES: Final = 0x0200_0000
@@ -81,38 +90,45 @@ def scrub(db: sqlite3.Connection, path: Path, change: str, *, timeout: float) ->
     """
     empty_log(db, timeout)
     size: int = db.execute("PRAGMA page_size").fetchone()[0]
-    count: int = db.execute("PRAGMA page_count").fetchone()[0]
-    if db.execute("PRAGMA auto_vacuum").fetchone()[0] or count >= _MOST_PAGES:
-        # Such files have pages that cannot be distinguished from those of B-trees by their content.
-        db.execute("VACUUM")
-        empty_log(db, timeout)
-        return
-    with open_descriptor(path) as file:
-        usable = size - _read(file, 1, 20)[0]
-        pages = list(_find_pages(file, size, usable))
-        deadline = time.monotonic() + timeout
-        while pages:
-            empty_log(db, timeout)
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                # Another process may have written in between; then the log is not empty.
-                if _has_log(path):
-                    if time.monotonic() > deadline:
-                        msg = "database is locked"
-                        raise sqlite3.OperationalError(msg)  # noqa: TRY301  undone below like any other error
-                    db.execute("ROLLBACK")
-                    continue
-                portion, pages = pages[:_PORTION], pages[_PORTION:]
-                _overwrite(file, portion, size, usable)
-                db.execute(change)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-            deadline = time.monotonic() + timeout
-            time.sleep(_PAUSE)  # other processes that wait for the lock look for it at intervals
+    with open_descriptor(path, db) as file:
+        pages = list(_find_pages(file, size)) if is_plain_format(file, size) else None
+        if pages is None or not _overwrite_pages(db, path, change, file=file, size=size, pages=pages, timeout=timeout):
+            db.execute("VACUUM")
     empty_log(db, timeout)
+
+
+def _overwrite_pages(  # noqa: PLR0913  a part of `scrub`
+    db: sqlite3.Connection, path: Path, change: str, *, file: int, size: int, pages: list[int], timeout: float
+) -> bool:
+    """Overwrite the unused parts of pages, and return whether the file has kept the plain format to the end."""
+    deadline = time.monotonic() + timeout
+    while pages:
+        empty_log(db, timeout)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have written in between; then the log is not empty.
+            if _has_log(path):
+                if time.monotonic() > deadline:
+                    msg = "database is locked"
+                    raise sqlite3.OperationalError(msg)  # noqa: TRY301  undone below like any other error
+                db.execute("ROLLBACK")
+                continue
+            if not is_plain_format(file, size):
+                db.execute("ROLLBACK")
+                return False
+            portion, pages = pages[:_PORTION], pages[_PORTION:]
+            _overwrite(file, portion, size)
+            # This connection's own copies too: the page of the change may be one of these.
+            db.execute("PRAGMA shrink_memory")
+            db.execute(change)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        deadline = time.monotonic() + timeout
+        time.sleep(_PAUSE)  # other processes that wait for the lock look for it at intervals
+    return True
 
 
 def remove_remains(path: Path, *, change: str, owner: str) -> None:
@@ -136,13 +152,31 @@ def remove_remains(path: Path, *, change: str, owner: str) -> None:
         close_database(db)
 
 
+def is_plain_format(file: int, size: int) -> bool:
+    """Return whether each byte of a page of a B-tree that belongs to no row may be overwritten.
+
+    The write-ahead log must be empty, so that the header in the file is the current one.
+
+    Args:
+        file: The descriptor of the file.
+        size: The size of a page, as the connection has it.
+    """
+    header = _read(file, _FILE_HEADER, 0)
+    is_sqlite = len(header) == _FILE_HEADER and header.startswith(_MAGIC) and header[18:20] == _WAL_VERSIONS
+    if not is_sqlite or (_number(header, 16) if size < 65_536 else 65_536) != size:  # noqa: PLR2004  stored as 1
+        return False
+    reserved, largest_root = header[20], header[52:56]
+    # Only a file with `auto_vacuum` has a largest root page.
+    return not reserved and not any(largest_root) and os.fstat(file).st_size // size < _MOST_PAGES
+
+
 def unused_ranges(page: bytes, start: int, usable: int) -> Iterator[tuple[int, int]]:
     """Yield the parts of a page that belong to no row and are not empty.
 
     Args:
         page: The page.
         start: Where its header begins: after that of the file, on the first page.
-        usable: The bytes that SQLite uses.
+        usable: The bytes of the page that SQLite uses: all, in a file of the plain format.
     """
     kind = page[start]
     if kind not in _LEAVES and kind not in _INTERIOR:
@@ -166,13 +200,13 @@ def unused_ranges(page: bytes, start: int, usable: int) -> Iterator[tuple[int, i
         block = following
 
 
-def _find_pages(file: int, size: int, usable: int) -> Iterator[int]:
+def _find_pages(file: int, size: int) -> Iterator[int]:
     """Yield the numbers of pages to overwrite, counted from 0."""
     number = 0
     while chunk := _read(file, _CHUNK // size * size, number * size):
         for offset in range(0, len(chunk) - size + 1, size):
             page = chunk[offset : offset + size]
-            if next(unused_ranges(page, 0 if number else _FILE_HEADER, usable), None) is not None:
+            if next(unused_ranges(page, 0 if number else _FILE_HEADER, size), None) is not None:
                 yield number
             number += 1
         time.sleep(0)  # other threads of this process need the interpreter too
@@ -180,12 +214,12 @@ def _find_pages(file: int, size: int, usable: int) -> Iterator[int]:
             return
 
 
-def _overwrite(file: int, pages: Sequence[int], size: int, usable: int) -> None:
+def _overwrite(file: int, pages: Sequence[int], size: int) -> None:
     for number in pages:
         page = _read(file, size, number * size)
         if len(page) < size:
             continue  # the file has become shorter
-        for begin, end in unused_ranges(page, 0 if number else _FILE_HEADER, usable):
+        for begin, end in unused_ranges(page, 0 if number else _FILE_HEADER, size):
             _write(file, bytes(end - begin), number * size + begin)
     os.fsync(file)
 

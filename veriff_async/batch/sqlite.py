@@ -334,7 +334,7 @@ class _JournalFile(Database):
         if self._lock is None:
             lock_path = self._path.with_name(f"{self._path.name}-run")
             self._lock = _lock(lock_path)
-            self._guards.append(FileGuard(lock_path, has_log=False))
+            self._guards.append(FileGuard(lock_path))
             self._log = None  # another process may have written since
 
     def put(self, row: _Row, before: int, after: int) -> None:
