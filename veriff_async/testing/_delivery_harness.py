@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.inbox._protocol import DeliveryInbox
 from veriff_async.models.delivery import DeliveryOutcome, DeliveryRecord, DeliveryStatus
 from veriff_async.testing._harness import check_equal
+from veriff_async.testing._requirements import require_deliveries
 
 if TYPE_CHECKING:
+    from veriff_async.inbox._protocol import DeliveryInbox
     from veriff_async.models.delivery import Delivery
     from veriff_async.models.events import WebhookEvent
     from veriff_async.testing._harness import InboxHandles
@@ -46,11 +46,7 @@ def retry_after(delay: float, *, handled_by: frozenset[str] = NOTHING, counts: b
 
 async def open_delivering(store: InboxHandles) -> DeliveryInbox:
     """Return a new handle on the store, and skip the rule if the inbox passes no events to handlers."""
-    inbox = await store.open()
-    if not isinstance(inbox, DeliveryInbox):
-        reason = "the inbox has not all methods of DeliveryInbox"
-        raise unittest.SkipTest(reason)
-    return inbox
+    return require_deliveries(await store.open())
 
 
 async def open_two_delivering(store: InboxHandles) -> tuple[DeliveryInbox, DeliveryInbox]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import unittest
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
@@ -27,6 +26,7 @@ from veriff_async.testing._delivery_harness import (
     retry_after,
 )
 from veriff_async.testing._harness import ContractCase, InboxHandles, check_equal, check_true, get_keys, get_state, rule
+from veriff_async.testing._requirements import require_durable
 from veriff_async.testing.factories import decision_event, decision_of, session_event, watchlist_event
 
 if TYPE_CHECKING:
@@ -382,9 +382,7 @@ class DeliveryContract(ContractCase):
     @rule
     async def test_deliveries_survive_closing(self, store: InboxHandles) -> None:
         """The queue, leases, attempts and the handlers that have finished are there after all handles were closed."""
-        if not self.durable:
-            msg = "this inbox is not durable"
-            raise unittest.SkipTest(msg)
+        require_durable(self)
         mine = await open_delivering(store)
         events = [session_event(each, "started") for each in ("leased", "retried", "dead", "handled", "queued")]
         for event in events[:4]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import unittest
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from veriff_async._protocol.webhook import event_from
 from veriff_async.config import Retention
-from veriff_async.inbox._protocol import DeliveryInbox, ErasableInbox, SearchableInbox, SubmissionInbox
+from veriff_async.inbox._protocol import DeliveryInbox, SearchableInbox, SubmissionInbox
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.inbox_search import SessionSearch
 from veriff_async.models.state import IgnoredReason
 from veriff_async.testing._delivery_harness import DEAD, HANDLED, LEASE, lease_keys, lease_one
 from veriff_async.testing._harness import ContractCase, InboxHandles, check_equal, check_true, get_keys, get_state, rule
+from veriff_async.testing._requirements import require_deliveries, require_durable, require_erasure, require_search
 from veriff_async.testing.factories import decision_event, session_event, watchlist_event
-
-if TYPE_CHECKING:
-    from veriff_async.inbox._protocol import Inbox
 
 __all__ = ("ErasureContract",)
 
@@ -30,7 +27,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_erased_session_is_gone(self, store: InboxHandles) -> None:
         """No method of any handle returns anything of an erased session; other sessions stay."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         for session_id in ("s", "kept"):
             await mine.record(session_event(session_id, "started"))
             await mine.record(decision_event(session_id, "approved"))
@@ -55,7 +52,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_events_of_an_erased_session_are_ignored(self, store: InboxHandles) -> None:
         """Events of an erased session, repeated or new, are acknowledged as ``erased`` and not stored."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         await mine.record(decision_event("s", "approved"))
         await mine.erase(["s"])
 
@@ -75,7 +72,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_erased_session_may_return_after_its_time(self, store: InboxHandles) -> None:
         """When the time has passed for which they are refused, events of the session are new."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         if isinstance(mine, SubmissionInbox):
             await mine.save_submission("s", "text")
         await mine.record(decision_event("s", "approved"))
@@ -92,7 +89,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_erasing_without_refusing(self, store: InboxHandles) -> None:
         """With ``refuse_for=0``, the session may be recorded again at once."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         await mine.record(decision_event("s", "approved"))
 
         check_equal(await mine.erase(["s"], refuse_for=0), 1, "erased sessions")
@@ -102,7 +99,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_unknown_sessions_are_refused_too(self, store: InboxHandles) -> None:
         """Sessions that are not stored count as not erased, and their later events are refused all the same."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         await mine.record(session_event("s", "started"))
 
         check_equal(await mine.erase(["unknown", "s", "s", "never"]), 1, "erased sessions")
@@ -115,7 +112,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_many_sessions_are_erased_in_one_call(self, store: InboxHandles) -> None:
         """Hundreds of sessions are erased in one call, with ids of any characters."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         odd = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
         stored = [*odd, *(f"s-{number}" for number in range(40))]
         await asyncio.gather(*(mine.record(session_event(each, "started")) for each in [*stored, "kept"]))
@@ -129,8 +126,8 @@ class ErasureContract(ContractCase):
     @rule
     async def test_queued_events_of_an_erased_session_are_gone(self, store: InboxHandles) -> None:
         """Queued, leased and dead events are erased; a handler that works on one finds its lease lost."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
-        delivering = _delivering(mine)
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
+        delivering = require_deliveries(mine)
         for session_id, outcome in (("dead", DEAD), ("leased", None)):
             await delivering.record(session_event(session_id, "started"), deliver=True)
             delivery = await lease_one(delivering)
@@ -154,10 +151,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_values_of_an_erased_session_are_not_found(self, store: InboxHandles) -> None:
         """No search by a value of the person finds an erased session, and it is not counted."""
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
-        if not isinstance(other, SearchableInbox):
-            reason = "the inbox has not all methods of SearchableInbox"
-            raise unittest.SkipTest(reason)
+        mine, other = require_erasure(await store.open()), require_search(await store.open())
         for session_id in ("s", "kept"):
             members = {"id": session_id, "action": "started", "code": 7001, "vendorData": "ada", "endUserId": "user"}
             await mine.record(event_from(members))
@@ -173,7 +167,7 @@ class ErasureContract(ContractCase):
     async def test_retention_keeps_erasures(self, store: InboxHandles) -> None:
         """Events of an erased session are refused although many other sessions came and expired since."""
         store.retention = Retention(max_age=60.0, max_sessions=3)
-        mine, other = _erasable(await store.open()), _erasable(await store.open())
+        mine, other = require_erasure(await store.open()), require_erasure(await store.open())
         await mine.record(session_event("s", "started"))
         await mine.erase(["s", "unknown"], refuse_for=_DAY)
         for number in range(10):
@@ -187,10 +181,8 @@ class ErasureContract(ContractCase):
     @rule
     async def test_erasure_survives_closing(self, store: InboxHandles) -> None:
         """An erased session stays erased and refused after all handles were closed."""
-        if not self.durable:
-            msg = "this inbox is not durable"
-            raise unittest.SkipTest(msg)
-        mine = _erasable(await store.open())
+        require_durable(self)
+        mine = require_erasure(await store.open())
         await mine.record(session_event("s", "started"))
         await mine.erase(["s"])
         await store.close()
@@ -202,7 +194,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_record_during_erasure_is_whole_or_refused(self, store: InboxHandles) -> None:
         """Events that are recorded while their session is erased are either erased or refused."""
-        handles = [_erasable(await store.open()), _erasable(await store.open())]
+        handles = [require_erasure(await store.open()), require_erasure(await store.open())]
         for number in range(5):
             session_id = f"s-{number}"
             events = [event_from({"sessionId": session_id, "number": each}) for each in range(6)]
@@ -214,7 +206,7 @@ class ErasureContract(ContractCase):
     @rule
     async def test_cancelled_erasure_can_be_repeated(self, store: InboxHandles) -> None:
         """Whenever `erase` is cancelled, a second call erases everything that is left."""
-        inbox = _erasable(await store.open())
+        inbox = require_erasure(await store.open())
         for iterations in range(6):
             session_id = f"s-{iterations}"
             await inbox.record(session_event(session_id, "started"))
@@ -228,17 +220,3 @@ class ErasureContract(ContractCase):
             check_equal(await get_keys(inbox, session_id), [], "events of an erased session")
             result = await inbox.record(session_event(session_id, "started"))
             check_equal(result.ignored, IgnoredReason.ERASED, "an event of an erased session")
-
-
-def _erasable(inbox: Inbox) -> ErasableInbox:
-    if not isinstance(inbox, ErasableInbox):
-        reason = "the inbox has no method erase"
-        raise unittest.SkipTest(reason)
-    return inbox
-
-
-def _delivering(inbox: Inbox) -> DeliveryInbox:
-    if not isinstance(inbox, DeliveryInbox):
-        reason = "the inbox has not all methods of DeliveryInbox"
-        raise unittest.SkipTest(reason)
-    return inbox

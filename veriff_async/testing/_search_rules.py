@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import unittest
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.webhook import event_from
 from veriff_async.config import Retention
-from veriff_async.inbox._protocol import DeliveryInbox, SearchableInbox
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import SessionSearch, SessionSummary
 from veriff_async.testing._delivery_harness import DEAD, HANDLED, LEASE, lease_one
 from veriff_async.testing._harness import ContractCase, InboxHandles, check_equal, check_true, rule
+from veriff_async.testing._requirements import require_deliveries, require_durable, require_search
 from veriff_async.testing.factories import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
-    from veriff_async.inbox._protocol import Inbox
+    from veriff_async.inbox._protocol import SearchableInbox
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.json import JsonObject
 
@@ -38,7 +37,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_search_without_conditions_finds_every_session(self, store: InboxHandles) -> None:
         """Each session is summarized once, the one with the latest event first."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         times: dict[str | None, float] = {}
         for session_id in ("a", "b", "c"):
             await mine.record(session_event(session_id, "started"))
@@ -62,7 +61,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_pages_contain_each_session_once(self, store: InboxHandles) -> None:
         """Pages of any size contain each session once, in one order, also sessions of the same moment."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         for _ in range(3):  # each time, nine sessions get an event at the same moment
             store.time += 1
             recorded = [session_event(f"s-{store.time}-{number}", "started") for number in range(9)]
@@ -85,7 +84,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_pages_of_a_search_with_conditions(self, store: InboxHandles) -> None:
         """Pages of a search are as long as the limit while more sessions follow."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         for number in range(20):
             store.time += 1
             await mine.record(decision_event(f"s-{number}", "approved" if number % 5 == 0 else "declined"))
@@ -100,7 +99,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_session_is_found_by_its_person(self, store: InboxHandles) -> None:
         """Sessions are found by the exact values of ``vendor_data`` and ``end_user_id`` of any of their events."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         odd = "Łukasz 🛂 'x'; -- %_*\\"
         for event in (
             _event_of("a", "started", vendorData="customer-1", endUserId="user-1"),
@@ -142,7 +141,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_session_is_found_by_its_status_and_time(self, store: InboxHandles) -> None:
         """Sessions are found by id, present status and the time of their last event; all conditions must hold."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         # A whole number, as times of some databases have fewer digits than a float.
         start = float(round(store.time))
         for number, session_id in enumerate(("a", "b", "c", "d")):
@@ -174,8 +173,8 @@ class SearchContract(ContractCase):
     @rule
     async def test_session_is_found_by_its_deliveries(self, store: InboxHandles) -> None:
         """Sessions are found by the delivery status of an event, and summaries count what waits and what is dead."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
-        delivering = _delivering(mine)
+        mine, other = require_search(await store.open()), require_search(await store.open())
+        delivering = require_deliveries(mine)
         for session_id, outcome in (("dead", DEAD), ("handled", HANDLED), ("leased", None)):
             await delivering.record(session_event(session_id, "started"), deliver=True)
             delivery = await lease_one(delivering)
@@ -199,7 +198,7 @@ class SearchContract(ContractCase):
     async def test_search_finds_no_deleted_session(self, store: InboxHandles) -> None:
         """A session that the retention has deleted is found by no search, and is not counted."""
         store.retention = Retention(max_age=60.0)
-        mine = _searchable(await store.open())
+        mine = require_search(await store.open())
         await mine.record(_event_of("old", "started", vendorData="customer-1"))
         store.time += 61
         await mine.record(_event_of("new", "started", vendorData="customer-1"))
@@ -213,7 +212,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_searches_show_no_person(self, store: InboxHandles) -> None:
         """Neither a search, nor what it finds, nor its pages contain a value of a person in their reprs."""
-        mine = _searchable(await store.open())
+        mine = require_search(await store.open())
         for session_id in ("a", "b"):
             await mine.record(_event_of(session_id, "started", vendorData="Ada Løvelace", endUserId="ada@example.com"))
 
@@ -226,7 +225,7 @@ class SearchContract(ContractCase):
     @rule
     async def test_statistics_count_what_is_stored(self, store: InboxHandles) -> None:
         """Statistics count sessions, events and deliveries, and have the age of the oldest."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
+        mine, other = require_search(await store.open()), require_search(await store.open())
         empty = await mine.statistics()
         counts = (empty.sessions, empty.events, empty.queued, empty.leased, empty.dead)
         check_equal((counts, empty.oldest_queued_age, empty.oldest_session_age), ((0,) * 5, None, None), "empty inbox")
@@ -247,8 +246,8 @@ class SearchContract(ContractCase):
     @rule
     async def test_statistics_count_deliveries(self, store: InboxHandles) -> None:
         """Statistics count queued, leased and dead events; the oldest one is queued or leased."""
-        mine, other = _searchable(await store.open()), _searchable(await store.open())
-        delivering = _delivering(mine)
+        mine, other = require_search(await store.open()), require_search(await store.open())
+        delivering = require_deliveries(mine)
         for session_id in ("dead", "handled", "leased"):
             store.time += 10
             await delivering.record(session_event(session_id, "started"), deliver=True)
@@ -276,15 +275,13 @@ class SearchContract(ContractCase):
     @rule
     async def test_search_survives_closing(self, store: InboxHandles) -> None:
         """Sessions are found by their values after all handles were closed."""
-        if not self.durable:
-            msg = "this inbox is not durable"
-            raise unittest.SkipTest(msg)
-        mine = _searchable(await store.open())
+        require_durable(self)
+        mine = require_search(await store.open())
         await mine.record(_event_of("a", "started", vendorData="customer-1", endUserId="user-1"))
         before = await mine.find_sessions(SessionSearch(vendor_data="customer-1"))
         await store.close()
 
-        after = _searchable(await store.open())
+        after = require_search(await store.open())
         check_equal(await after.find_sessions(SessionSearch(vendor_data="customer-1")), before, "what is found")
         check_equal(await after.find_sessions(SessionSearch(end_user_id="user-1")), before, "what is found")
 
@@ -299,17 +296,3 @@ async def _find_all(inbox: SearchableInbox, search: SessionSearch, *, limit: int
         check_true(page.sessions, "a next page has sessions")
         found += page.sessions
     return found
-
-
-def _searchable(inbox: Inbox) -> SearchableInbox:
-    if not isinstance(inbox, SearchableInbox):
-        reason = "the inbox has not all methods of SearchableInbox"
-        raise unittest.SkipTest(reason)
-    return inbox
-
-
-def _delivering(inbox: Inbox) -> DeliveryInbox:
-    if not isinstance(inbox, DeliveryInbox):
-        reason = "the inbox has not all methods of DeliveryInbox"
-        raise unittest.SkipTest(reason)
-    return inbox

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import unittest
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from veriff_async.config import Retention
-from veriff_async.inbox._protocol import SubmissionInbox
 from veriff_async.testing._harness import (
     ContractCase,
     InboxHandles,
@@ -16,10 +14,8 @@ from veriff_async.testing._harness import (
     rule,
     subscribe,
 )
+from veriff_async.testing._requirements import require_submissions
 from veriff_async.testing.factories import decision_event, session_event
-
-if TYPE_CHECKING:
-    from veriff_async.inbox._protocol import Inbox
 
 __all__ = ("SubmissionContract",)
 
@@ -32,7 +28,7 @@ class SubmissionContract(ContractCase):
     @rule
     async def test_submission_is_returned_with_the_state(self, store: InboxHandles) -> None:
         """A submission that was saved before the first event is part of each later state, in every handle."""
-        mine, other = _keeping(await store.open()), _keeping(await store.open())
+        mine, other = require_submissions(await store.open()), require_submissions(await store.open())
         await mine.save_submission("s", "earlier")
         await other.save_submission("s", _TEXT)
         await mine.save_submission("another", "another's")
@@ -51,7 +47,7 @@ class SubmissionContract(ContractCase):
     @rule
     async def test_submission_changes_nothing_else(self, store: InboxHandles) -> None:
         """A submission is neither an event nor a state, and wakes no subscriber."""
-        mine, other = _keeping(await store.open()), await store.open()
+        mine, other = require_submissions(await store.open()), await store.open()
         await mine.record(session_event("known", "started"))
         before = await get_state(other, "known")
         async with subscribe(other) as changes:
@@ -71,7 +67,7 @@ class SubmissionContract(ContractCase):
     async def test_submission_expires_with_its_session(self, store: InboxHandles) -> None:
         """A submission is deleted with its session, and a new one shows no state of a session that has expired."""
         store.retention = Retention(max_age=60.0)
-        mine = _keeping(await store.open())
+        mine = require_submissions(await store.open())
         await mine.save_submission("s", _TEXT)
         await mine.record(decision_event("s", "approved"))
         for session_id in ("s", "other"):
@@ -89,15 +85,8 @@ class SubmissionContract(ContractCase):
         """A submission is there after all handles were closed, as after a restart."""
         if not self.durable:
             return
-        await _keeping(await store.open()).save_submission("s", _TEXT)
+        await require_submissions(await store.open()).save_submission("s", _TEXT)
         await store.close()
 
         recorded = await (await store.open()).record(session_event("s", "started"))
         check_equal(recorded.state and recorded.state.submission, _TEXT, "the submission")
-
-
-def _keeping(inbox: Inbox) -> SubmissionInbox:
-    if not isinstance(inbox, SubmissionInbox):
-        reason = "the inbox has no save_submission"
-        raise unittest.SkipTest(reason)
-    return inbox

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import unittest
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,7 @@ from veriff_async.testing._harness import (
     subscribe,
     wait_for_change,
 )
+from veriff_async.testing._requirements import require_durable
 from veriff_async.testing._search_rules import SearchContract
 from veriff_async.testing._settlement_rules import SettlementContract
 from veriff_async.testing._submission_rules import SubmissionContract
@@ -448,9 +448,7 @@ class InboxContract(
     @rule
     async def test_records_survive_closing(self, store: InboxHandles) -> None:
         """A new handle has the states and events after every handle was closed."""
-        if not self.durable:
-            msg = "this inbox is not durable"
-            raise unittest.SkipTest(msg)
+        require_durable(self)
         mine = await store.open()
         await mine.record(session_event("s", "started"))
         before = await mine.record(decision_event("s", "approved", minute=1))
