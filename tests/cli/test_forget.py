@@ -100,6 +100,8 @@ def test_forget_ends_with_6_while_the_quota_is_used_up(invoke: Invoke, manual_sa
         ["a", "--vendor-data", "b"],
         ["--vendor-data", "a", "--end-user-id", "b"],
         ["a", "--inbox", "missing.db", "--yes"],
+        ["--resume", "--local-only", "--queue", "missing.db"],
+        ["--receipts", "--queue", "missing.db"],
         ["a"],
     ],
 )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.cli.conftest import SECONDS, strip_escapes
+from tests.cli.conftest import SECONDS
 from tests.conditions import needs_posix
-from veriff_async import Credentials, parse_webhook
+from veriff_async import ConfigurationError, Credentials, parse_webhook
 from veriff_async._protocol.webhook import event_from
+from veriff_async.cli.inbox.export_file import ExportFile
 from veriff_async.encryption import KeyRing
 from veriff_async.inbox import (
     DeliveryOutcome,
@@ -30,7 +31,6 @@ from veriff_async.inbox import (
 from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Coroutine, Sequence
 
     from click.testing import Result
@@ -287,27 +287,70 @@ def test_replay_resumes_with_the_sessions_that_are_left(
     assert (1, True) == (other.exit_code, "belongs to a replay to another address" in other.stderr)
 
 
+def test_the_file_of_resume_survives_a_crash(invoke: Invoke, path: Path, receiver: Receiver, tmp_path: Path) -> None:
+    """Half a line that a killed run has left names no session, and does not spoil the next line."""
+    file = tmp_path / "done.txt"
+    command = (*REPLAY, receiver.url, "--resume", str(file), "--json")
+    assert 0 == invoke(*command, VERIFF_INBOX=str(path), **VARIABLES).exit_code
+    file.write_text(file.read_text()[:-12])  # half of the last id
+
+    documents = [json.loads(invoke(*command, VERIFF_INBOX=str(path), **VARIABLES).stdout) for _ in range(2)]
+
+    assert [1, 0] == [document["sent"] for document in documents]
+
+
 @needs_posix
+def test_pipes_and_devices_are_refused_as_files(invoke: Invoke, path: Path, tmp_path: Path) -> None:
+    """An export would replace the pipe by a file, and a device may have no end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    export = invoke("inbox", "export", str(pipe), "--inbox", str(path), "--force")
+    assert (1, True) == (export.exit_code, "FILE is a pipe or a device" in export.stderr)
+    assert pipe.is_fifo()
+    for file in (pipe, "/dev/zero"):
+        replay = invoke(*REPLAY, "http://127.0.0.1:9/", "--resume", str(file), VERIFF_INBOX=str(path), **VARIABLES)
+        assert (1, True) == (replay.exit_code, "--resume is a pipe or a device" in replay.stderr)
+
+
+@needs_posix
+def test_two_exports_to_one_file_do_not_mix(tmp_path: Path) -> None:
+    """The second export has taken the name of the incomplete file: the first one must not finish it."""
+    file = tmp_path / "events.jsonl"
+    with ExportFile(file) as first, ExportFile(file) as second:
+        first.write_lines(["first"])
+        second.write_lines(["half of"])
+        with pytest.raises(ConfigurationError, match="Another export"):
+            first.finish()
+        second.write_lines(["the second"])
+        second.finish()
+    assert "half of\nthe second\n" == file.read_text()
+    assert [file] == [each for each in tmp_path.iterdir() if each.is_file()]
+
+
+@needs_posix
+@pytest.mark.parametrize("options", [(), ("--resume", "done.txt")])
 def test_replay_ends_on_ctrl_c(
-    start: Callable[..., subprocess.Popen[str]], path: Path, receiver: Receiver, without_coverage: None
+    invoke: Invoke, path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, options: Sequence[str]
 ) -> None:
     """An interrupted replay ends at once, and says how it continues."""
-    arrived, may_end = Event(), Event()
+    monkeypatch.chdir(path.parent)
+    may_end = Event()
 
-    def hold(_headers: dict[str, str], _body: bytes) -> int:
-        arrived.set()
-        may_end.wait(SECONDS)
+    def interrupt(_headers: dict[str, str], body: bytes) -> int:
+        if BEN.encode() in body:
+            os.kill(os.getpid(), signal.SIGINT)  # asyncio's handler is installed: a request is running
+            may_end.wait(SECONDS)
         return 200
 
-    receiver.answer = hold
-    process = start(*REPLAY, receiver.url, VERIFF_INBOX=str(path), **VARIABLES)
-    assert arrived.wait(SECONDS)
-    process.send_signal(signal.SIGINT)
-    _, written = process.communicate(timeout=SECONDS)
+    receiver.answer = interrupt
+    result = invoke(*REPLAY, receiver.url, *options, VERIFF_INBOX=str(path), **VARIABLES)
     may_end.set()
 
-    assert 130 == process.returncode
-    assert "Interrupted.\nContinue with the same command" in written
+    assert 130 == result.exit_code
+    assert "Interrupted.\nContinue with the same command" in result.stderr
+    assert ("with --resume FILE it would skip" in result.stderr) == (not options)
+    if options:
+        assert [CAT] == [json.loads(line) for line in Path("done.txt").read_text().splitlines()[1:]]
 
 
 def test_replay_stops_when_nothing_is_accepted(invoke: Invoke, path: Path, receiver: Receiver) -> None:
@@ -443,17 +486,21 @@ def test_a_password_in_the_variable_is_used(invoke: Invoke) -> None:
 
 
 @needs_posix
-def test_a_terminal_of_80_columns_has_whole_ids(
-    run_in_terminal: Callable[..., tuple[int, str]], path: Path, without_coverage: None
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_ids_stay_whole_on_terminals(
+    invoke_in_terminal: Callable[..., tuple[int, str]], path: Path, columns: int
 ) -> None:
     """Tables fit, and ids of sessions stay whole, so that they can be copied."""
-    code, written = run_in_terminal("inbox", "dead", "list", VERIFF_INBOX=str(path))
-
-    written = strip_escapes(written)
-    assert 0 == code
-    assert all(len(line.rstrip("\r")) <= 80 for line in written.split("\n"))
-    assert f"│ {ADA} │ event │ 1 " in written
-    assert f"Error 1 (1 events): {ERROR}" in written
+    for arguments in (("dead", "list"), ("list",), ("show", ADA), ("stats",)):
+        code, written = invoke_in_terminal("inbox", *arguments, columns=columns, VERIFF_INBOX=str(path))
+        assert 0 == code
+        assert all(len(line) <= columns for line in written.split("\n"))
+        assert ADA in written or "list" not in arguments
+        if (arguments, columns) == (("dead", "list"), 80):
+            assert f"│ {ADA} │ event │ 1 " in written
+            assert f"Error 1 (1 events): {ERROR}" in written
+        if (arguments, columns) == (("list",), 40):  # too narrow for a header
+            assert "submitted  dead 1" in " ".join(written.split("\n  "))
 
 
 def test_the_commands_keep_what_the_application_keeps(invoke: Invoke, path: Path) -> None:

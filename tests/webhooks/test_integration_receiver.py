@@ -210,6 +210,17 @@ async def test_integrations_can_be_added_and_removed_while_it_runs(receiver: Int
 
 
 @pytest.mark.anyio
+async def test_an_open_receiver_adds_integrations_on_an_event_loop_only(receiver: IntegrationReceiver) -> None:
+    """In another thread the new receiver could not be opened, so nothing is added."""
+    new = WebhookReceiver(Credentials("another key", "another secret"), MemoryInbox())
+    with pytest.raises(ConfigurationError, match="asyncio"):
+        await asyncio.to_thread(receiver.add, "new", new)
+    assert "new" not in receiver
+    receiver.add("new", new)
+    assert "new" in receiver
+
+
+@pytest.mark.anyio
 async def test_secrets_and_keys_can_be_rotated_while_it_runs(receiver: IntegrationReceiver) -> None:
     """New credentials hold from the next request on: with the old secret until it is deleted, and with another key."""
     body = message(session_id="s1")

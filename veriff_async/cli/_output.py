@@ -110,7 +110,12 @@ class Output:
             if title:
                 self.print(title, style="italic")
             for row in rows:
-                self.print("  ".join(printable(cell) for cell in row if cell), indent=2)
+                # Without the header, only the name of its column says what a number counts.
+                cells = (
+                    f"{name} {cell}" if cell.isdecimal() else cell
+                    for name, cell in zip(columns, map(printable, row), strict=True)
+                )
+                self.print("  ".join(filter(None, cells)), indent=2)
         elif self.is_live:
             heads = [Column(name, no_wrap=name in whole, overflow="fold") for name in columns]
             table = Table(*heads, title=title, title_justify="left")

@@ -169,7 +169,10 @@ class IntegrationReceiver:
 
         Raises:
             ConfigurationError: The name is in use, or the integration is not separate from the others; see the class.
+                Or this receiver is open, and no event loop of asyncio is running, for example in another thread.
         """
+        if self._is_open:
+            require_asyncio()
         if name in self._receivers:
             msg = f"An integration has the name {name!r} already: remove it first, or set its credentials."
             raise ConfigurationError(msg)

@@ -82,6 +82,9 @@ def forget(  # noqa: PLR0913  the options of the command
     if sum(map(bool, (session_ids, people, resume, receipts))) != 1 or len(people) > 1:
         msg = "Give sessions, or --vendor-data, or --end-user-id, or --resume, or --receipts: one of them."
         raise click.UsageError(msg)
+    if (resume or receipts) and not queue.is_file():
+        msg = "The queue does not exist: give --queue the file with which the erasures were started."
+        raise click.UsageError(msg)
     if not (yes or resume or receipts):
         confirm("Erase everything about them? This cannot be undone.", "Nothing was erased.")
     client = None if local_only or receipts else create_client(env_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from veriff_async import ConfigurationError
@@ -31,6 +32,10 @@ class ExportFile:
 
     def __enter__(self) -> Self:
         """Create the file."""
+        if self._path.exists() and not self._path.is_file():
+            # A rename would replace the pipe or device itself.
+            msg = "FILE is a pipe or a device: leave FILE out, and redirect standard output there."
+            raise ConfigurationError(msg)
         try:
             self._partial.unlink(missing_ok=True)  # an export that was killed has left it behind
             descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -46,11 +51,10 @@ class ExportFile:
     ) -> None:
         """Close the file, and delete it unless it was finished."""
         if self._file is not None:
-            try:
+            is_own = not self._file.closed and self._is_own()
+            with suppress(OSError):  # a full disk, which `write_lines` has reported
                 self._file.close()
-            except OSError:  # a full disk, which `write_lines` has reported
-                pass
-            finally:
+            if is_own:
                 self._partial.unlink(missing_ok=True)
 
     def write_lines(self, lines: Sequence[str]) -> None:
@@ -70,13 +74,29 @@ class ExportFile:
         assert self._file is not None  # noqa: S101  used in the block
         try:
             os.fsync(self._file.fileno())
-            self._file.close()
-            self._partial.replace(self._path)
+            if self._is_own():
+                self._file.close()
+                self._rename()
+                return
+            problem = ConfigurationError("Another export to FILE has started since: wait for it, or give another path.")
         except OSError as error:
             problem = _file_error(error)
-        else:
-            return
         raise problem
+
+    def _rename(self) -> None:
+        try:
+            self._partial.replace(self._path)
+        except OSError:
+            self._partial.unlink(missing_ok=True)
+            raise
+
+    def _is_own(self) -> bool:
+        """Return whether the other name still belongs to this file, and not to that of a second export."""
+        assert self._file is not None  # noqa: S101  used in the block
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
+        except OSError:
+            return False
 
 
 def _file_error(error: OSError) -> ConfigurationError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -192,12 +193,10 @@ async def _replay(  # noqa: PLR0913  one for each option
 
 
 class _Finished:
-    """The sessions of a replay that are finished, in a file: a line for each, after one that identifies the URL.
+    """The sessions of a replay that are finished, in a file: a JSON text for each, after one that identifies the URL.
 
     A digest identifies the URL, because an address may contain a token. Without a path nothing is kept.
     """
-
-    _NO_SESSION = "-"
 
     def __init__(self, path: Path | None, url: str) -> None:
         """Take the path; nothing is opened yet."""
@@ -210,40 +209,64 @@ class _Finished:
         """Read the file, or create it for its owner alone."""
         if self._path is None:
             return self
+        if self._path.exists() and not self._path.is_file():
+            msg = "The file of --resume is a pipe or a device: give another one."
+            raise ConfigurationError(msg)
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             self._file = open(descriptor, "r+", encoding="utf-8", newline="\n")  # noqa: PTH123  `__exit__` closes it
-            # A killed run may have left half a line, which names no session.
-            lines = self._file.read().splitlines()
+            content = self._file.read()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            msg = f"The file of --resume cannot be used ({reason}): give another one."
-        else:
-            if not lines:
-                self._write(self._head)
-            self.sessions |= {None if line == self._NO_SESSION else line for line in lines[1:]}
-            if not lines or lines[0] == self._head:
-                return self
+            self._close()
+            raise _resume_error(error) from None
+        head, *lines = content.split("\n")
+        if content and head != self._head:
+            self._close()
             msg = "The file of --resume belongs to a replay to another address: give another file, or delete it."
-        if self._file is not None:
-            self._file.close()
-        raise ConfigurationError(msg)
+            raise ConfigurationError(msg)
+        for line in lines:
+            # A killed run may have left half a line, which names no session.
+            with suppress(ValueError, TypeError):
+                self.sessions.add(json.loads(line))
+        if not content:
+            self._write(self._head)
+        elif lines and lines[-1]:
+            self._write("")  # ends the half line
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        self._close()
 
     def add(self, session_id: str | None) -> None:
-        """Remember a session. Blocking."""
-        self._write(self._NO_SESSION if session_id is None else session_id)
+        """Remember a session. Blocking.
+
+        Raises:
+            ConfigurationError: The file cannot be written.
+        """
+        self._write(json.dumps(session_id))
 
     def _write(self, line: str) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(f"{line}\n")
             self._file.flush()
+        except OSError as error:
+            self._close()
+            raise _resume_error(error) from None
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # a full disk, which `_write` has reported
+                self._file.close()
+
+
+def _resume_error(error: OSError | UnicodeDecodeError) -> ConfigurationError:
+    reason = getattr(error, "strerror", None) or "it is no text"
+    return ConfigurationError(f"The file of --resume cannot be used ({reason}): give another one, or make space.")
 
 
 def _show_result(progress: _ReplayProgress, *, for_program: bool) -> None:
