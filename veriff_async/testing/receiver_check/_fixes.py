@@ -133,7 +133,8 @@ NO_REDIRECT: Final = Fix(
 )
 FAST_ANSWER: Final = Fix(
     "fast-answer",
-    "Verify, store and answer; do everything else in a background task or queue that survives a crash.",
+    "Verify, store and answer; do everything else in a background task or queue that survives a crash. If connections"
+    " were refused or closed, let more of them wait for the server (the backlog of its listening socket).",
 )
 TIME_LIMITS: Final = Fix(
     "time-limits",
