@@ -39,9 +39,9 @@ class KeyRing:
 
     To rotate, add a new key at the end of the ring in every process, and only then put it first, so that each process
     can read what another one has encrypted with it. Remove an old key when everything that it has encrypted was
-    deleted, or written again by ``reencrypt``. If sessions were erased, wait for 30 days more: the marks that refuse their
-    late webhooks cannot be written again. Without its key a text is lost: keep the keys where you keep other secrets, and
-    not next to the data.
+    deleted, or written again by ``reencrypt``. If sessions were erased, wait for 30 days more: the marks that refuse
+    their late webhooks cannot be written again. Without its key a text is lost: keep the keys where you keep other
+    secrets, and not next to the data.
 
     Each text is bound to its place in the store, so that it cannot be moved to another session. Stores find a
     text by values that stay readable: ids of sessions and jobs, kinds, times, and keyed digests for searches.

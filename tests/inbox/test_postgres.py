@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection, IsolationLevel, OperationalError
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -177,6 +177,26 @@ async def test_effect_and_outcome_commit_together(postgres: PostgresDatabase) ->
     assert [(2,)] == await asyncio.to_thread(postgres.execute, "SELECT attempt FROM effect")
     assert DeliveryStatus.HANDLED == record.status
     assert {"effect"} == record.handled_by
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_terminate_backend(pg_backend_pid())", "COMMIT", "ROLLBACK", None])
+async def test_transaction_that_ended_in_the_handler_is_no_success(
+    postgres: PostgresDatabase, statement: str | None
+) -> None:
+    """A handler whose connection has broken, or that ended the transaction, fails, even if it raises nothing."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.record(session_event("s", "started"), deliver=True)
+        (delivery,) = await inbox.lease(1, seconds=60)
+        with pytest.raises(InboxError):  # noqa: PT012  it is raised at the end of the block
+            async with inbox.handle_in_transaction(delivery, HANDLED) as connection:
+                if statement is None:
+                    await connection.close()
+                else:
+                    with suppress(OperationalError):
+                        await connection.execute(statement)
+        (record,) = await inbox.get_deliveries()
+        assert (statement == "COMMIT") == (record.status is DeliveryStatus.HANDLED)
+        assert (await inbox.record(session_event("s", "submitted"))).ignored is None  # with another connection
 
 
 async def test_lost_lease_begins_no_transaction(postgres: PostgresDatabase) -> None:

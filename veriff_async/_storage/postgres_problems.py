@@ -22,6 +22,7 @@ _REMEDIES: Final = {
     "08": _UNREACHABLE,
     "25006": _READ_ONLY,
     "25P02": "a statement of the transaction had failed, and its error did not leave the handler; let it pass",
+    "2D000": "the handler ended the transaction itself; leave COMMIT and ROLLBACK to the inbox",
     "28": _LOGIN,
     "3D": _DATABASE,
     "3F": "the schema of its search_path does not exist; create it, or correct the search_path",

@@ -9,7 +9,7 @@ from veriff_async.errors import ConfigurationError
 try:
     from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, Error as PsycopgError, capabilities
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
-    from psycopg.errors import InFailedSqlTransaction
+    from psycopg.errors import ConnectionFailure, InFailedSqlTransaction, InvalidTransactionTermination
     from psycopg.rows import tuple_row
 except ImportError:
     msg = (
@@ -27,7 +27,9 @@ __all__ = (
     "AsyncConnection",
     "AsyncTransaction",
     "Connection",
+    "ConnectionFailure",
     "InFailedSqlTransaction",
+    "InvalidTransactionTermination",
     "PsycopgError",
     "Row",
     "conninfo_to_dict",

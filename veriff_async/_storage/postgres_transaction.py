@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio import CancelScope
 from attrs import define
 
 from veriff_async._storage.postgres_problems import is_connection_problem, is_repeatable
-from veriff_async._storage.postgres_queries import InFailedSqlTransaction, PsycopgError, execute, has_cancel_safe
+from veriff_async._storage.postgres_queries import (
+    ConnectionFailure,
+    InFailedSqlTransaction,
+    InvalidTransactionTermination,
+    PsycopgError,
+    execute,
+    has_cancel_safe,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from veriff_async._storage.postgres_pool import BorrowedConnection
     from veriff_async._storage.postgres_queries import AsyncTransaction, Connection
@@ -26,6 +34,11 @@ _CANCEL_SECONDS: Final = 0.5
 
 # Milliseconds: the largest value of the settings of PostgreSQL.
 _MAX_SETTING: Final = 2**31 - 1
+
+# By the state of the transaction when the code of the user has ended without an error.
+_FAILURES: Final[Mapping[str, type[PsycopgError]]] = MappingProxyType(
+    {"INERROR": InFailedSqlTransaction, "UNKNOWN": ConnectionFailure, "IDLE": InvalidTransactionTermination}
+)
 
 
 def begin_statement(seconds: float) -> bytes:
@@ -92,16 +105,22 @@ async def do_work(
 async def end_block(block: AsyncTransaction, error: BaseException | None) -> None:
     """Commit a transaction of psycopg, or roll it back because of an error.
 
+    psycopg takes each of the following for a success, so that an effect would count as done and be lost.
+
     Raises:
         InFailedSqlTransaction: A statement had failed, and the code of the user did not raise its error. The server
-            answers the commit with a rollback then, which psycopg takes for a success.
+            answers the commit with a rollback then.
+        ConnectionFailure: The connection broke or was closed, and the code of the user did not raise its error. The
+            server rolls the transaction back then.
+        InvalidTransactionTermination: The code of the user sent COMMIT or ROLLBACK itself.
     """
-    has_failed = error is None and block.connection.info.transaction_status.name == "INERROR"
-    if has_failed:
-        error = InFailedSqlTransaction()
-    await block.__aexit__(None if error is None else type(error), error, None)
-    if has_failed and error is not None:
-        raise error
+    failure: PsycopgError | None = None
+    if error is None and (failed := _FAILURES.get(block.connection.info.transaction_status.name)) is not None:
+        failure = failed()
+    ended_by = error or failure
+    await block.__aexit__(None if ended_by is None else type(ended_by), ended_by, None)
+    if failure is not None:
+        raise failure
 
 
 async def abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:
