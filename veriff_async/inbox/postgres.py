@@ -18,7 +18,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -63,6 +62,7 @@ from veriff_async.inbox._postgres_retention import (
 )
 from veriff_async.inbox._postgres_rotation import renew_events, renew_sessions
 from veriff_async.inbox._postgres_search import count_rows, find_sessions
+from veriff_async.inbox._unconfirmed import UnconfirmedCalls, repeat_until_known
 from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
@@ -82,15 +82,6 @@ if TYPE_CHECKING:
 __all__ = ("PostgresInbox",)
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
-
-# Seconds before a record whose commit was lost asks again whether it was stored.
-_RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
-
-# Seconds in which a record whose commit was lost asks the server whether it was stored.
-_CONFIRM_SECONDS: Final = 30.0
-
-# Records without a response that are remembered until Veriff sends their webhooks again.
-_MAX_UNCONFIRMED: Final = 1_000
 
 # Seconds between two deletions of sessions that are too old, unless the last one left some.
 _DELETE_INTERVAL: Final = 1.0
@@ -170,7 +161,7 @@ class PostgresInbox:
         codec = PostgresCodec(TextCodec(encryption, error=InboxError, owner="inbox"))
         self._tables = EventTables(retention, None if now is None else check_clock(now), codec)
         self._entered = 0
-        self._unconfirmed: OrderedDict[str, RecordCall] = OrderedDict()
+        self._unconfirmed: UnconfirmedCalls[RecordCall] = UnconfirmedCalls()
         self._channel: str | None = None
         self._has_news = False
         self._notifier: asyncio.Task[None] | None = None
@@ -227,16 +218,8 @@ class PostgresInbox:
         """
         check_record(event, source, deliver)
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
-        # Veriff sends a webhook again that was answered 503; the token of the first call recognises it as stored.
-        call = self._unconfirmed.pop(event.dedup_key, None) or RecordCall(body)
-        try:
+        with self._unconfirmed.track(event.dedup_key, lambda: RecordCall(body)) as call:
             result, new_session = await self._record(event, source, call, deliver=deliver)
-        except BaseException:
-            if call.sent is not None:
-                self._unconfirmed[event.dedup_key] = call
-                if len(self._unconfirmed) > _MAX_UNCONFIRMED:
-                    self._unconfirmed.popitem(last=False)
-            raise
         if not result.is_duplicate and result.state is not None:
             self._notify_subscribers()
         with suppress(InboxError):  # the event is stored all the same, and a later record deletes more
@@ -365,6 +348,8 @@ class PostgresInbox:
             count += await self._server.run(
                 partial(erase_sessions, tables=self._tables, session_ids=batch, refuse_for=float(refuse_for))
             )
+        # Events whose responses were lost are in the memory of this process too.
+        self._unconfirmed.erase(wanted)
         if wanted:
             await self._clear_files()
         return count
@@ -393,9 +378,6 @@ class PostgresInbox:
         self, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int | None]:
         """Record an event; repeat as long as it is unknown whether it was stored."""
-        require_asyncio()
-        loop = asyncio.get_running_loop()
-        pauses, deadline = iter(_RETRY_PAUSES), loop.time() + _CONFIRM_SECONDS
         written: RecordResult | None = None
 
         async def insert(connection: Connection) -> tuple[RecordResult, int | None]:
@@ -407,13 +389,9 @@ class PostgresInbox:
         def before_commit() -> None:
             call.sent = written
 
-        while True:
-            try:
-                return await self._server.run(insert, before_commit=before_commit)
-            except InboxError:
-                if call.sent is None or self._server.is_closed or loop.time() > deadline:
-                    raise
-            await asyncio.sleep(next(pauses, _RETRY_PAUSES[-1]))
+        return await repeat_until_known(
+            call, lambda: self._server.run(insert, before_commit=before_commit), lambda: self._server.is_closed
+        )
 
     async def _clear_files(self) -> None:
         """Remove deleted rows from the files of the tables; try again if others use a table for long."""

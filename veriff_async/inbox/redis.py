@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final, Self
 
@@ -38,6 +37,7 @@ from veriff_async.inbox._redis_layout import BATCH_SIZE, RedisLayout
 from veriff_async.inbox._redis_search import RedisSearch, load_page
 from veriff_async.inbox._redis_sessions import RedisRecordCall, RedisSessions
 from veriff_async.inbox._redis_upgrade import RedisUpgrade
+from veriff_async.inbox._unconfirmed import UnconfirmedCalls, repeat_until_known
 from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.inbox_search import SessionSearch
 
@@ -57,12 +57,6 @@ __all__ = ("RedisInbox",)
 
 # Seconds before a subscription whose connection broke tries again; after the last one it fails.
 _RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
-
-# Seconds in which a record whose response was lost asks the server whether it was stored.
-_CONFIRM_SECONDS: Final = 30.0
-
-# Records without a response that are remembered until Veriff sends their webhooks again.
-_MAX_UNCONFIRMED: Final = 1_000
 
 # Seconds for a search or a count that visits all sessions.
 _VISIT_SECONDS: Final = 60.0
@@ -129,7 +123,7 @@ class RedisInbox:
         layout = RedisLayout(prefix, limits, None if now is None else check_clock(now), texts.search_secrets)
         codec = RedisCodec(texts)
         self._entered = 0
-        self._unconfirmed: OrderedDict[str, RedisRecordCall] = OrderedDict()
+        self._unconfirmed: UnconfirmedCalls[RedisRecordCall] = UnconfirmedCalls()
         self._sessions = RedisSessions(layout, codec)
         self._changes = RedisChanges(layout)
         self._deletion = RedisDeletion(layout)
@@ -173,39 +167,20 @@ class RedisInbox:
         applied, so that the event counts as new exactly once.
         """
         check_record(event, source, deliver)
-        # Veriff sends a webhook again that was answered 503; the token of the first call recognises it as stored.
-        call = self._unconfirmed.pop(event.dedup_key, None) or RedisRecordCall()
-        try:
-            result, surplus = await self._record_confirmed(event, source, call, deliver=deliver)
-        except BaseException:
-            if call.sent is not None:
-                self._unconfirmed[event.dedup_key] = call
-                if len(self._unconfirmed) > _MAX_UNCONFIRMED:
-                    self._unconfirmed.popitem(last=False)
-            raise
+        with self._unconfirmed.track(event.dedup_key, RedisRecordCall) as call:
+
+            async def record() -> tuple[RecordResult, int]:
+                client = self._server.get_client()
+                recording = self._sessions.record(client, event, source, call, deliver=deliver)
+                return await self._server.execute(client, recording)
+
+            result, surplus = await repeat_until_known(call, record, lambda: self._server.is_closed)
         if surplus > 0:
             with suppress(InboxError):  # the event is stored all the same, and the next record deletes more
                 client = self._server.get_client()
                 deleting = self._deletion.delete_surplus(client, surplus)
                 await self._server.execute(client, deleting, min(1.0, self._server.timeout))
         return result
-
-    async def _record_confirmed(
-        self, event: WebhookEvent, source: DecisionSource, call: RedisRecordCall, *, deliver: bool
-    ) -> tuple[RecordResult, int]:
-        """Record an event; repeat as long as it is unknown whether it was stored."""
-        require_asyncio()
-        loop = asyncio.get_running_loop()
-        pauses, deadline = iter(_RETRY_PAUSES), loop.time() + _CONFIRM_SECONDS
-        while True:
-            client = self._server.get_client()
-            try:
-                recording = self._sessions.record(client, event, source, call, deliver=deliver)
-                return await self._server.execute(client, recording)
-            except InboxError:
-                if call.sent is None or self._server.is_closed or loop.time() > deadline:
-                    raise
-            await asyncio.sleep(next(pauses, _RETRY_PAUSES[-1]))
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
@@ -302,11 +277,7 @@ class RedisInbox:
             await self._server.execute(client, self._deletion.refuse(client, part, refuse_for))
             erased += await self._server.execute(client, self._deletion.erase(client, part))
         # Events whose responses were lost are in the memory of this process too.
-        self._unconfirmed = OrderedDict(
-            (key, call)
-            for key, call in self._unconfirmed.items()
-            if call.sent is None or call.sent.event.session_id not in wanted
-        )
+        self._unconfirmed.erase(wanted)
         if wanted:
             client = self._server.get_client()
             await self._server.execute(client, self._changes.delete(client, wanted))
