@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
@@ -219,3 +220,59 @@ def test_list_names_each_case(invoke: Invoke) -> None:
     assert len(document["cases"]) > 80
     for case in document["cases"]:
         assert case["name"] in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("print('[' * 50000)", "The effects of a session must be a number"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "The effects of a session must be a number"),
+        ("while True: print('x' * 10000)", "--effects-command prints more than 64 KiB"),
+        ("import os; os._exit(7)", "--effects-command failed with exit code 7"),
+    ],
+)
+def test_output_of_a_command_for_effects_is_not_trusted(
+    invoke: Invoke, receiver: Receiver, tmp_path: Path, code: str, message: str
+) -> None:
+    """A command that prints anything, or without end, is a failure of its case, and the check continues."""
+    script = tmp_path / "effects.py"
+    script.write_text(code)
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}"
+
+    result = invoke(
+        "check-receiver", receiver.url, "--only", "effect-once", "--effects-command", command, "--json", **VARIABLES
+    )
+
+    assert 1 == result.exit_code, result.output
+    assert message in json.loads(result.stdout)["results"][0]["message"]
+
+
+def test_command_is_not_shown(invoke: Invoke, receiver: Receiver) -> None:
+    """A command may contain a password, for example before the name of the program, which only a shell understands."""
+    arguments = ("--only", "effect-once", "--effects-command", "PGPASSWORD=a-secret-text psql")
+
+    result = invoke("check-receiver", receiver.url, *arguments, **VARIABLES)
+
+    assert "--effects-command cannot be run (FileNotFoundError)" in result.stdout
+    assert "a-secret-text" not in result.output
+
+
+def test_results_are_shown_if_the_file_cannot_be_written(invoke: Invoke, receiver: Receiver, tmp_path: Path) -> None:
+    """A check takes minutes: a wrong path of ``--junit`` is an error, after the report."""
+    path = tmp_path / "missing" / "results.xml"
+
+    result = invoke("check-receiver", receiver.url, "--only", "event-started", "--junit", str(path), **VARIABLES)
+
+    assert 1 == result.exit_code
+    assert "1 passed" in result.stdout
+    assert "--junit cannot be written" in result.stderr
+
+
+def test_module_that_exits_is_an_error(invoke: Invoke, app: str, tmp_path: Path) -> None:
+    """A module that ends the process when it is imported does not end the command as if the check had passed."""
+    (tmp_path / "app_of_this_test.py").write_text("raise SystemExit(0)")
+
+    result = invoke("check-receiver", app, **VARIABLES)
+
+    assert 1 == result.exit_code
+    assert "ends the process when it is imported" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -337,3 +338,62 @@ async def test_effects_without_status_leave_order_unchecked() -> None:
     (result,) = report.results
     assert CaseOutcome.NOT_CHECKED is result.outcome
     assert "return Effects(count, status)" in result.message
+
+
+async def test_application_that_does_not_stop_keeps_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that ignores the end of its lifespan does not lose the results of the check."""
+    monkeypatch.setattr("veriff_async.testing.receiver_check._asgi_server._SHUTDOWN_TIMEOUT", 0.01)
+
+    async def app(scope: Mapping[str, object], receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.complete"})
+            await asyncio.Event().wait()
+        await accept(scope, receive, send)
+
+    report = await check_receiver(app, CREDENTIALS, only=["decision-approved"])
+
+    assert report.is_ok
+
+
+async def test_application_that_exits_is_a_failure() -> None:
+    """An application that ends its process does not end the check, whose exit code would look like a success."""
+
+    async def app(scope: Mapping[str, object], _receive: object, _send: object) -> None:
+        raise SystemExit(0 if scope["type"] == "http" else 3)
+
+    report = await check_receiver(app, CREDENTIALS, only=["decision-approved"])
+
+    assert "SystemExit" in report.results[0].message
+    assert not report.is_ok
+
+
+async def test_failure_is_ended_when_its_switch_fails() -> None:
+    """A function that makes the work fail may raise an error after that: the work is recovered all the same."""
+    calls: list[bool] = []
+
+    async def set_failing(is_failing: bool) -> None:  # noqa: FBT001  as the option is called
+        calls.append(is_failing)
+        if is_failing:
+            msg = "It is stuck."
+            raise ConfigurationError(msg)
+
+    report = await check_receiver(
+        accept, CREDENTIALS, only=["failing-handler"], count_effects=lambda _: 1, set_failing=set_failing
+    )
+
+    assert [True, False] == calls
+    assert "It is stuck" in report.results[0].message
+
+
+async def test_junit_is_xml_with_any_text() -> None:
+    """Texts of a user's function, such as names of files, may contain characters that XML does not allow."""
+    text = "a\x00\x1b[31m\ud800\ufffe\U0001f600]]>&<\"'é"
+
+    async def count_effects(_session_id: str) -> int:
+        raise ConfigurationError(text)
+
+    report = await check_receiver(accept, CREDENTIALS, only=["effect-once"], count_effects=count_effects)
+
+    failure = ET.fromstring(report.to_junit().encode()).find(".//failure")  # noqa: S314  it is ours
+    assert failure is not None
+    assert "a��[31m��\U0001f600]]>&<\"'é" in failure.attrib["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from inspect import iscoroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -43,11 +44,16 @@ def load_app(text: str) -> Callable[..., Awaitable[object]]:
     except ModuleNotFoundError as error:
         msg = f"The module {error.name} is not found: run the command in the folder of your application."
         raise ConfigurationError(msg) from None
+    except SystemExit:
+        msg = f"{module_name} ends the process when it is imported: start its server only if __name__ is __main__."
+        raise ConfigurationError(msg) from None
     except AttributeError:
         msg = f"{module_name} has no {name}: give module:app, or module:create_app()."
         raise ConfigurationError(msg) from None
     if name.endswith("()") and callable(found):
         found = found()
+    if iscoroutine(found):
+        found.close()
     if not callable(found):
         msg = f"{text} is a {type(found).__name__}, not an ASGI application."
         raise ConfigurationError(msg)

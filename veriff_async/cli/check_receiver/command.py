@@ -179,12 +179,14 @@ def check_receiver(  # noqa: PLR0913  one for each option
             )
 
     report = run(work())
-    if junit_file is not None:
-        _write(junit_file, report.to_junit())
-    if for_program:
-        print_json(report.to_dict())
-    else:
-        print_report(output, report, framework=framework)
+    try:
+        if junit_file is not None:
+            _write(junit_file, report.to_junit())
+    finally:  # the check took minutes: a path that cannot be written must not lose its results
+        if for_program:
+            print_json(report.to_dict())
+        else:
+            print_report(output, report, framework=framework)
     is_failed = not report.is_ok or (strict and any(each.outcome is CaseOutcome.FAILED for each in report.results))
     if is_failed:
         sys.exit(ExitCode.REFUSED)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ("AsgiServer", "serve_app")
 
 _HOST: Final = "127.0.0.1"
+# Seconds that the application may take to start, and to stop.
 _TIMEOUT: Final = 30.0
+_SHUTDOWN_TIMEOUT: Final = 10.0
 
 
 class AsgiServer:
@@ -47,7 +49,8 @@ class AsgiServer:
         exchange = _AsgiCall(request)
         try:
             await self._app(_scope(request), exchange.receive, exchange.send)
-        except Exception as error:  # noqa: BLE001  a real server answers 500 too
+        # A real server answers 500 too. SystemExit would end the check, perhaps with the exit code of a success.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self._errors.append(_describe(error))
         if exchange.response is None:
             return web.Response(status=500)
@@ -111,7 +114,7 @@ async def serve_app(app: Callable[..., Awaitable[object]]) -> AsyncGenerator[Asg
     """Start an application and serve it on a free local port during the block.
 
     Raises:
-        ConfigurationError: The application reports that it cannot start.
+        ConfigurationError: The application reports that it cannot start, or does not react to the start in time.
     """
     server = AsgiServer(app)
     async with _lifespan(app):
@@ -137,28 +140,37 @@ async def _lifespan(app: Callable[..., Awaitable[object]]) -> AsyncGenerator[Non
 
     async def run() -> None:
         # By an exception an application says that it does not support the lifespan.
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, events.get, send)
         await replies.put({"type": "end"})
 
     async def send(message: Mapping[str, object]) -> None:
         await replies.put(dict(message))
 
-    async def wait_for_reply() -> object:
-        async with asyncio.timeout(_TIMEOUT):
+    async def wait_for_reply(seconds: float = _TIMEOUT) -> object:
+        async with asyncio.timeout(seconds):
             return (await replies.get())["type"]
 
     task = asyncio.create_task(run())
     try:
         await events.put({"type": "lifespan.startup"})
-        first = await wait_for_reply()
+        try:
+            first = await wait_for_reply()
+        except TimeoutError:
+            msg = (
+                f"The application does not start: it has not answered the event lifespan.startup within {_TIMEOUT:g} "
+                "seconds."
+            )
+            raise ConfigurationError(msg) from None
         if first == "lifespan.startup.failed":
             msg = "The application does not start: it answers the event lifespan.startup with a failure."
             raise ConfigurationError(msg)
         yield
         if first != "end":
             await events.put({"type": "lifespan.shutdown"})
-            await wait_for_reply()
+            # The report exists by now, and must not get lost with an application that does not end.
+            with suppress(TimeoutError):
+                await wait_for_reply(_SHUTDOWN_TIMEOUT)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -185,7 +197,7 @@ def _scope(request: web.BaseRequest) -> dict[str, object]:
     }
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """Return the type and line of an exception; its text may contain anything."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"  # noqa: PTH119

@@ -177,8 +177,9 @@ async def _check_failure(context: CheckContext) -> Finding:
         return Finding.not_checked(_ENABLE if context.options.count_effects is None else _ENABLE_FAILURES)
     session_id = context.new_session()
     webhook = _decision(context, session_id, "approved", attempt=str(uuid4()), minute=1)
-    await context.switch_failing(is_failing=True)
     try:
+        # Within the block: a switch that fails or is interrupted may have taken effect all the same.
+        await context.switch_failing(is_failing=True)
         during = await context.post(webhook)
     finally:
         await context.switch_failing(is_failing=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from attrs import field, frozen
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ("CaseResult", "ReceiverReport")
+
+# Everything but the characters that XML allows: https://www.w3.org/TR/xml/#charsets.
+_NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
 @frozen(kw_only=True)
@@ -116,7 +120,7 @@ class ReceiverReport:
         suite = ET.Element(
             "testsuite",
             name="veriff-async check-receiver",
-            tests=str(len(self.results)),
+            tests=str(len(self.results) + bool(self.problem)),
             failures=str(failures),
             errors=str(int(bool(self.problem))),
             skipped=str(skipped),
@@ -126,23 +130,28 @@ class ReceiverReport:
             suite.append(_test_case(result))
         if self.problem:
             unreachable = ET.SubElement(suite, "testcase", classname="receiver", name="reachable", time="0")
-            ET.SubElement(unreachable, "error", message=self.problem)
+            ET.SubElement(unreachable, "error", message=_clean(self.problem))
         root = ET.Element("testsuites")
         root.append(suite)
         ET.indent(root)
         return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
+def _clean(text: str) -> str:
+    """Replace characters that XML forbids, which may come from names of files and from functions of the user."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def _test_case(result: CaseResult) -> ET.Element:
-    case = result.case
+    case, message = result.case, _clean(result.message)
     element = ET.Element(
         "testcase", classname=f"receiver.{case.group.value}", name=case.name, time=f"{result.seconds:.3f}"
     )
     text = f"Sent: {case.sends}\nExpected: {case.expects}\nWhy: {case.why}\nSource: {case.source}\nFix: {case.fix.text}"
     if result.outcome is CaseOutcome.NOT_CHECKED:
-        ET.SubElement(element, "skipped", message=result.message)
+        ET.SubElement(element, "skipped", message=message)
     elif result.is_error:
-        ET.SubElement(element, "failure", message=result.message, type=result.severity.value).text = text
+        ET.SubElement(element, "failure", message=message, type=result.severity.value).text = text
     elif result.outcome is CaseOutcome.FAILED:
-        ET.SubElement(element, "system-out").text = f"{result.severity.value}: {result.message}\n{text}"
+        ET.SubElement(element, "system-out").text = f"{result.severity.value}: {message}\n{text}"
     return element
