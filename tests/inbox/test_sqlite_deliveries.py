@@ -224,3 +224,39 @@ async def test_read_only_file_is_an_error(path: Path) -> None:
         await inbox._group.run(lambda store: store._db.execute("PRAGMA query_only = OFF"))
         (delivery,) = await inbox.lease(1, seconds=60)
         assert (1, "started") == (delivery.attempt, delivery.state and delivery.state.status)
+
+
+@pytest.mark.parametrize("steps", range(0, 80, 10))
+async def test_cancelled_lease_leaves_nothing_leased(inbox: SqliteInbox, steps: int) -> None:
+    """A lease that is cancelled while a thread works on it does not keep its events from the next one."""
+    for session in ("first", "second"):
+        await inbox.record(session_event(session, "started"), deliver=True)
+    for deliver in (True, False):
+        leasing = asyncio.create_task(inbox.lease(5, seconds=3600))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        leasing.cancel()
+        await asyncio.wait([leasing])
+        if not leasing.cancelled():
+            return
+        # The writer's thread takes one job after the other.
+        await inbox.record(session_event("third", "started" if deliver else "submitted"))
+    assert [1, 1] == [delivery.attempt for delivery in await inbox.lease(5, seconds=60)]
+
+
+async def test_cancelled_lease_keeps_what_handlers_have_finished(inbox: SqliteInbox) -> None:
+    """The names of handlers that finished in an earlier attempt survive a cancellation in the middle of a lease."""
+    await inbox.record(session_event("s", "started"), deliver=True)
+    (delivery,) = await inbox.lease(1, seconds=60)
+    await inbox.settle(delivery, evolve(HANDLED, status=DeliveryStatus.QUEUED))
+    for number in range(0, 160, 10):
+        leasing = asyncio.create_task(inbox.lease(1, seconds=3600))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        leasing.cancel()
+        await asyncio.wait([leasing])
+        if not leasing.cancelled():
+            await inbox.settle(leasing.result()[0], evolve(HANDLED, status=DeliveryStatus.QUEUED, counts=False))
+        await inbox.record(session_event("other", "started", attempt_id=str(number)))
+    (delivery,) = await inbox.lease(1, seconds=60)
+    assert (2, frozenset({"mail"})) == (delivery.attempt, delivery.handled_by)

@@ -450,6 +450,30 @@ async def test_shutdown_gives_attempts_back(inbox: MemoryInbox) -> None:
     assert [1] == [delivery.attempt for delivery in others]
 
 
+@pytest.mark.parametrize("steps", range(12))
+async def test_cancellation_while_attempts_start_gives_them_back(inbox: MemoryInbox, steps: int) -> None:
+    """A program that cancels all its tasks, at any step, leaves no event leased and counts no attempt."""
+    for session in ("first", "second", "third"):
+        await inbox.record(decision_event(session, "approved"), deliver=True)
+    receiver = WebhookReceiver(CREDENTIALS, inbox, delivery=MANUAL)
+
+    @receiver.on()
+    async def block(_: AnyDelivery) -> None:
+        await asyncio.Event().wait()
+
+    own = asyncio.all_tasks()
+    running = asyncio.create_task(receiver.handle_pending())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    tasks = {running, *asyncio.all_tasks()} - own
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    records = await inbox.get_deliveries()
+    assert [(DeliveryStatus.QUEUED, 0)] * 3 == [(record.status, record.attempts) for record in records]
+    await receiver.aclose()
+
+
 async def test_pending_events_are_handled_on_demand(inbox: MemoryInbox) -> None:
     """Without a background, `handle_pending` handles what is due, a limited number if asked, and returns."""
     calls: list[AnyDelivery] = []

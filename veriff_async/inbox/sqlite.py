@@ -6,12 +6,14 @@ looks for commits of other processes at short intervals, and only while there ar
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
+from veriff_async._protocol.delivery import give_back
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
     check_erasure,
@@ -30,9 +32,10 @@ from veriff_async._storage.sqlite_file import database_path
 from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
-from veriff_async.errors import InboxError
+from veriff_async.errors import InboxError, VeriffError
 from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._pubsub import Broadcaster
+from veriff_async.inbox._sqlite_deliveries import load_names
 from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
 from veriff_async.inbox._sqlite_watch import ChangePublisher, EventReader, EventWriter
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async.encryption import KeyRing
+    from veriff_async.inbox._sqlite_deliveries import LeasedRow
     from veriff_async.inbox._sqlite_search import PageStart
     from veriff_async.inbox._sqlite_store import SqliteEventStore
     from veriff_async.models.delivery import Delivery, DeliveryRecord
@@ -192,13 +196,31 @@ class SqliteInbox:
         # Called about once a second by each process: the lock of the writer is only taken when an event is due.
         if not await self._group.run(lambda store: store.has_due(), worker=_READER):
             return []
-        rows = await self._group.run(lambda store: store.lease(limit, seconds), worker=_WRITER, writes=True)
-        # Decoded by the reader, so that other processes can write in the meantime.
-        found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+        rows: list[LeasedRow] = []
+        try:
+            await self._group.run(lambda store: rows.extend(store.lease(limit, seconds)), worker=_WRITER, writes=True)
+            # Decoded by the reader, so that other processes can write in the meantime.
+            found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+        except asyncio.CancelledError:
+            self._give_back(rows)
+            raise
         if unreadable:
             # They would come back with each lease, and keep the later events of their sessions waiting.
             await self._group.run(lambda store: store.settle(unreadable, _UNREADABLE), worker=_WRITER, writes=True)
         return found
+
+    def _give_back(self, rows: Sequence[LeasedRow]) -> None:
+        """End the leases of a call that was cancelled: the thread has begun them, or still will."""
+
+        def give_back_all(store: SqliteEventStore) -> None:
+            for lease, _, names, *_ in rows:
+                store.settle([lease], give_back(load_names(names)))
+
+        with suppress(VeriffError):  # the inbox was closed
+            if workers := self._group.workers:
+                # Not awaited: the caller was cancelled. If it fails, the leases end later.
+                settling = workers[_WRITER].submit(give_back_all, writes=True)
+                settling.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
         """Let leases end later; see `DeliveryInbox.extend_leases`."""

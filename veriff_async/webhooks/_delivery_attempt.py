@@ -85,6 +85,7 @@ class DeliveryAttempt:
         # Whether a transaction runs that stores the name of its handler and keeps the lease.
         self._is_storing = False
         self.is_lost: bool = False
+        self.has_begun: bool = False
 
     @property
     def needs_lease(self) -> bool:
@@ -99,13 +100,14 @@ class DeliveryAttempt:
 
     async def run(self) -> None:
         """Call the handlers, and store the outcome. When it is cancelled, it gives the attempt back to the inbox."""
+        self.has_begun = True
         try:
             self._outcome = await self._handle()
             if self._outcome is not None:
                 await self._settle(self._outcome)
         except asyncio.CancelledError:
             if not self.is_lost:
-                await self._settle_cancelled()
+                await self.give_back()
             raise
 
     async def _handle(self) -> DeliveryOutcome | None:
@@ -227,7 +229,7 @@ class DeliveryAttempt:
         else:
             self._lose_lease()
 
-    async def _settle_cancelled(self) -> None:
+    async def give_back(self) -> None:
         """Store the outcome if there is one, and else let another process begin the attempt again."""
         outcome = give_back(self._finished) if self._outcome is None else self._outcome
         # If it fails, the lease ends by itself.

@@ -202,16 +202,21 @@ class DeliveryWorker:
         """Lease events, start their attempts, and return how many."""
         loop = asyncio.get_running_loop()
         leased_at = loop.time()
-        leased = await self._queue.lease(limit)
-        for delivery in leased:
-            attempt = DeliveryAttempt(delivery, leased_at + self._policy.lease, self._attempt_context)
-            self._attempts[delivery.lease] = attempt
-            attempt.task = self._start(attempt.run(), "veriff handler")
-            attempt.task.add_done_callback(partial(self._on_done, attempt))
-            self._schedule_heartbeat()
-            # One in each iteration, so that other work of the loop runs in between.
-            await asyncio.sleep(0)
-        return len(leased)
+        lease_ends, context = leased_at + self._policy.lease, self._attempt_context
+        attempts = [DeliveryAttempt(delivery, lease_ends, context) for delivery in await self._queue.lease(limit)]
+        try:
+            for attempt in attempts:
+                self._attempts[attempt.delivery.lease] = attempt
+                attempt.task = self._start(attempt.run(), "veriff handler")
+                attempt.task.add_done_callback(partial(self._on_done, attempt))
+                self._schedule_heartbeat()
+                # One in each iteration, so that other work of the loop runs in between.
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            # A task that is cancelled before its first step does not run, so it cannot give its event back itself.
+            await asyncio.gather(*(attempt.give_back() for attempt in attempts if not attempt.has_begun))
+            raise
+        return len(attempts)
 
     def _on_done(self, attempt: DeliveryAttempt, task: asyncio.Task[object]) -> None:
         is_full = len(self._attempts) >= self._max_running
