@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("SIGNATURE_CASES",)
 
 _FORGERY: Final = "Anyone who knows the address could report any person as verified."
+_ACCEPT: Final = "accept it with 200"
 _DIGITS: Final = 64
 
 
@@ -46,6 +47,30 @@ def _expect_acceptance(make: Callable[[CheckContext], Webhook]) -> Callable[[Che
     return run
 
 
+def _case(  # noqa: PLR0913  one for each part of a case
+    name: str,
+    sends: str,
+    run: Callable[[CheckContext], Awaitable[Finding]],
+    *,
+    expects: str = "refuse it with 4xx",
+    why: str = _FORGERY,
+    severity: CaseSeverity = CaseSeverity.ERROR,
+    source: str = HMAC_PAGE,
+    fix: Fix = _fixes.SIGNATURE,
+) -> RunnableCase:
+    return RunnableCase(
+        name=name,
+        group=CaseGroup.SIGNATURES,
+        severity=severity,
+        sends=sends,
+        expects=expects,
+        why=why,
+        source=source,
+        fix=fix,
+        run=run,
+    )
+
+
 def _forgery_case(  # noqa: PLR0913  one for each part of a case
     name: str,
     sends: str,
@@ -62,17 +87,7 @@ def _forgery_case(  # noqa: PLR0913  one for each part of a case
         body = _decision_body(context)
         return Webhook(body, make(context, body))
 
-    return RunnableCase(
-        name=name,
-        group=CaseGroup.SIGNATURES,
-        severity=severity,
-        sends=sends,
-        expects="refuse it with 4xx",
-        why=why,
-        source=source,
-        fix=fix,
-        run=_expect_refusal(webhook),
-    )
+    return _case(name, sends, _expect_refusal(webhook), why=why, severity=severity, source=source, fix=fix)
 
 
 def _without(pairs: tuple[tuple[str, str], ...], prefix: str) -> tuple[tuple[str, str], ...]:
@@ -199,39 +214,24 @@ SIGNATURE_CASES: Final = (
         lambda context, _body: context.sign_headers("\xe9" * _DIGITS),
         why="Some comparisons raise an error for such text, and a failing endpoint looks like an outage.",
     ),
-    RunnableCase(
-        name="body-changed",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a declined decision that was changed to approved, with the original signature",
-        expects="refuse it with 4xx",
+    _case(
+        "body-changed",
+        "a declined decision that was changed to approved, with the original signature",
+        _expect_refusal(_change_status),
         why="Anyone between Veriff and the endpoint could turn a decision around.",
-        source=HMAC_PAGE,
-        fix=_fixes.SIGNATURE,
-        run=_expect_refusal(_change_status),
     ),
-    RunnableCase(
-        name="body-written-again",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a decision with other white space than the signed one",
-        expects="refuse it with 4xx",
+    _case(
+        "body-written-again",
+        "a decision with other white space than the signed one",
+        _expect_refusal(_reformat_body),
         why="An endpoint that accepts it signs JSON that it has written itself, so it refuses genuine webhooks as soon "
         "as Veriff writes a number, an escape or white space differently.",
-        source=HMAC_PAGE,
         fix=_fixes.RAW_BODY,
-        run=_expect_refusal(_reformat_body),
     ),
-    RunnableCase(
-        name="signature-of-other-event",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a decision with the signature of another genuine webhook",
-        expects="refuse it with 4xx",
-        why=_FORGERY,
-        source=HMAC_PAGE,
-        fix=_fixes.SIGNATURE,
-        run=_expect_refusal(_swap_signature),
+    _case(
+        "signature-of-other-event",
+        "a decision with the signature of another genuine webhook",
+        _expect_refusal(_swap_signature),
     ),
     _forgery_case(
         "api-key-other",
@@ -258,88 +258,74 @@ SIGNATURE_CASES: Final = (
         source=CONVENTION,
         fix=_fixes.HEADERS,
     ),
-    RunnableCase(
-        name="secret-second",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a decision signed with each older secret that is still live",
-        expects="accept it with 200",
+    _case(
+        "secret-second",
+        "a decision signed with each older secret that is still live",
+        _check_older_secrets,
+        expects=_ACCEPT,
         why="While a secret is replaced, webhooks signed with the other one would be lost.",
-        source=HMAC_PAGE,
         fix=_fixes.KEY_RING,
-        run=_check_older_secrets,
     ),
-    RunnableCase(
-        name="secret-revoked",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a decision signed with a secret that was deleted in the Customer Portal",
-        expects="refuse it with 4xx",
+    _case(
+        "secret-revoked",
+        "a decision signed with a secret that was deleted in the Customer Portal",
+        _check_revoked_secret,
         why="A secret is often deleted because a stranger may know it.",
-        source=HMAC_PAGE,
         fix=_fixes.KEY_RING,
-        run=_check_revoked_secret,
     ),
-    RunnableCase(
-        name="signature-upper-case",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.NOTE,
-        sends="a decision whose signature has upper-case hex digits",
-        expects="accept it with 200",
-        why="Veriff documents hex digits and shows lower-case ones; a proxy or a later version may differ.",
-        source=UNKNOWN,
-        fix=_fixes.SIGNATURE,
-        run=_expect_acceptance(
+    _case(
+        "signature-upper-case",
+        "a decision whose signature has upper-case hex digits",
+        _expect_acceptance(
             lambda context: Webhook(
                 body := _decision_body(context),
                 context.sign_headers(sign(context.credentials.shared_secret, body).upper()),
             )
         ),
+        severity=CaseSeverity.NOTE,
+        expects=_ACCEPT,
+        why="Veriff documents hex digits and shows lower-case ones; a proxy or a later version may differ.",
+        source=UNKNOWN,
     ),
-    RunnableCase(
-        name="headers-x-only",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.ERROR,
-        sends="a decision with the headers x-auth-client and x-hmac-signature only",
-        expects="accept it with 200",
-        why="These headers are documented for webhooks; the others may be missing.",
-        source=HMAC_PAGE,
-        fix=_fixes.HEADERS,
-        run=_expect_acceptance(
+    _case(
+        "headers-x-only",
+        "a decision with the headers x-auth-client and x-hmac-signature only",
+        _expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "vrf-")
             )
         ),
-    ),
-    RunnableCase(
-        name="headers-vrf-only",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.NOTE,
-        sends="a decision with the headers vrf-auth-client and vrf-hmac-signature only",
-        expects="accept it with 200",
-        why="Veriff's page about HMAC names both families; whether a webhook ever has only these is unknown.",
-        source=UNKNOWN,
+        expects=_ACCEPT,
+        why="These headers are documented for webhooks; the others may be missing.",
         fix=_fixes.HEADERS,
-        run=_expect_acceptance(
+    ),
+    _case(
+        "headers-vrf-only",
+        "a decision with the headers vrf-auth-client and vrf-hmac-signature only",
+        _expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body, _without(made.headers, "x-")
             )
         ),
-    ),
-    RunnableCase(
-        name="headers-capitalised",
-        group=CaseGroup.SIGNATURES,
-        severity=CaseSeverity.WARNING,
-        sends="a decision with header names in upper case",
-        expects="accept it with 200",
-        why="Names of headers have no case, and proxies change it.",
-        source="https://www.rfc-editor.org/rfc/rfc9110#section-5.1",
+        severity=CaseSeverity.NOTE,
+        expects=_ACCEPT,
+        why="Veriff's page about HMAC names both families; whether a webhook ever has only these is unknown.",
+        source=UNKNOWN,
         fix=_fixes.HEADERS,
-        run=_expect_acceptance(
+    ),
+    _case(
+        "headers-capitalised",
+        "a decision with header names in upper case",
+        _expect_acceptance(
             lambda context: Webhook(
                 (made := context.webhook(context.sample(WebhookKind.DECISION))).body,
                 tuple((name.upper(), value) for name, value in made.headers),
             )
         ),
+        severity=CaseSeverity.WARNING,
+        expects=_ACCEPT,
+        why="Names of headers have no case, and proxies change it.",
+        source="https://www.rfc-editor.org/rfc/rfc9110#section-5.1",
+        fix=_fixes.HEADERS,
     ),
 )
