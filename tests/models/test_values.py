@@ -35,8 +35,17 @@ from veriff_async import (
     to_json,
 )
 from veriff_async.batch import Job
-from veriff_async.inbox import RecordResult
-from veriff_async.testing import strategy_for
+from veriff_async.inbox import (
+    Delivery,
+    DeliveryOutcome,
+    DeliveryRecord,
+    InboxStatistics,
+    RecordResult,
+    SessionPage,
+    SessionSearch,
+    SessionSummary,
+)
+from veriff_async.testing import decision_event, strategy_for
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -49,10 +58,12 @@ ALL: Final = [
     if has(thing := getattr(importlib.import_module(f"{models.__name__}.{module.name}"), name))
 ]
 MADE_BY_HAND: Final[dict[type[object], object]] = {
+    Delivery: Delivery(event=decision_event("s1", "approved"), attempt=1, recorded_at=0.5, lease="a"),
     Media: Media("front.jpg", "document-front"),
     UploadProgress: UploadProgress(media=Media(b"x", "face"), bytes_sent=1, total_bytes=2),
 }
-WITHOUT_JSON: Final = (*MADE_BY_HAND, RecordResult)
+OF_AN_INBOX: Final = (DeliveryOutcome, DeliveryRecord, InboxStatistics, SessionPage, SessionSearch, SessionSummary)
+WITHOUT_JSON: Final = (*MADE_BY_HAND, RecordResult, *OF_AN_INBOX)
 
 
 def example_of(model: type[Any], data: DataObject) -> object:

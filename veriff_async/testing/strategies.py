@@ -143,8 +143,8 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
     # Optional fields are unions with None, which is drawn like any other value.
     if origin is UnionType:
         return st.one_of(*(st.none() if part is type(None) else _values(part, digits=digits) for part in parts))
-    if origin is tuple:
-        return st.lists(_values(parts[0], digits=digits), max_size=2).map(tuple)
+    if origin in {tuple, frozenset}:
+        return st.lists(_values(parts[0], digits=digits), max_size=2).map(tuple if origin is tuple else frozenset)
     if origin is Mapping:
         return st.dictionaries(_TEXTS, _values(parts[1]), max_size=2)
     return st.sampled_from(parts) if origin is Literal else _enum_or_model(cast("type[object]", kind))
