@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(db: sqlite3.Connection) -> None:
-    """Store rows, and delete every second one, and some of them and one beside the counter without overwriting."""
+    """Store rows, and delete every second one, and some of them and one next to the counter without overwriting."""
     db.execute("BEGIN")
     db.execute("CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT)")
     rows = [(number, f"{'erased' if number % 2 else 'stays'}-{number}" * 20) for number in range(400)]
