@@ -76,7 +76,9 @@ class TestRedisInbox(InboxContract):
         return RedisInbox(self.url, retention=retention, now=now)
 
 
-_DEPENDS_ON_THE_LOOP: Final = re.compile("concurrent|cancelled|close|closing|subscri|wake|change_after|during|one_lease")
+_DEPENDS_ON_THE_LOOP: Final = re.compile(
+    "concurrent|cancelled|closed|closing|subscri|wake|change_after|during|one_lease"
+)
 
 
 def _only_rules_of_concurrency(case: type[InboxContract]) -> type[InboxContract]:
