@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
+
+from veriff_async.inbox._redis_layout import SEARCH_KEY_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -61,6 +64,8 @@ async def fill_redis(address: str, session_id: str, count: int) -> None:
     """Copy a session in a server."""
     async with Redis.from_url(address) as client:
         fields = cast("dict[Any, Any]", await client.hgetall(f"{_PREFIX}:session:{session_id}"))
+        search, events = fields[b"search"], int(fields[b"after"]) - int(fields[b"first"])
+        hours = Counter[int]()
         now = time.time()
         for start in range(1, count + 1, _BATCH):
             async with client.pipeline(transaction=False) as pipe:
@@ -68,10 +73,18 @@ async def fill_redis(address: str, session_id: str, count: int) -> None:
                     copy = f"00000000-0000-4000-9000-{number:012d}"
                     state = fields[b"state"].replace(session_id.encode(), copy.encode())
                     key = f"{_PREFIX}:session:{copy}"
-                    pipe.hset(key, mapping={**fields, b"state": state})
+                    pipe.hset(key, mapping={**fields, b"state": state, b"touched": f"{now - number % 86_400:.6f}"})
                     pipe.pexpire(key, 30 * 86_400_000)
-                    pipe.zadd(f"{_PREFIX}:touched", {f"session:{copy}": now - number % 86_400})
+                    touched = now - number % 86_400
+                    pipe.zadd(f"{_PREFIX}:touched", {f"session:{copy}": touched})
+                    hours[int(touched // 3600)] += 1
+                    for at in range(0, len(search), SEARCH_KEY_SIZE):
+                        member = search[at : at + SEARCH_KEY_SIZE] + f"session:{copy}".encode()
+                        pipe.zadd(f"{_PREFIX}:search", {member: 0})
                 await pipe.execute()
+        for hour, sessions in hours.items():
+            await client.hincrby(f"{_PREFIX}:counts", f"sessions:{hour}", sessions)
+            await client.hincrby(f"{_PREFIX}:counts", f"events:{hour}", sessions * events)
 
 
 async def fill_postgres(address: str, session_id: str, count: int) -> None:

@@ -17,8 +17,12 @@ import pytest
 
 from tests.conditions import needs_posix, until, without_slow_steps
 from veriff_async import ConfigurationError, InboxError, JournalError
+from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async.batch import JobRecord, JobState, SqliteJournal
 from veriff_async.inbox import Retention, SqliteInbox
+from veriff_async.inbox._pubsub import Broadcaster
+from veriff_async.inbox._sqlite_watch import ChangePublisher, EventWriter
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
@@ -285,10 +289,48 @@ async def test_deleted_events_are_gone_from_the_disk(path: Path, monkeypatch: py
             await inbox.record(decision_event("s", "review", minute=number, ip=f"secret-{number}"))
         for number in range(6):
             await inbox.record(session_event(f"session-{number}", "started"))
+        retention = inbox._group.workers[0]._database._retention
+        await until(lambda: not (retention.has_more or retention.is_stale))
 
         left = await asyncio.to_thread(content, path)
         assert [] == [number for number in range(4) if b"secret-%d" % number in left]
         assert [] == [number for number in range(3) if b"session-%d" % number in left]
+
+
+def test_record_waits_for_a_few_deletions_only(path: Path) -> None:
+    """A record deletes a few old sessions and leaves the log alone; the idle writer does the rest in small portions."""
+    now = [1_800_000_000.0]
+    codec = TextCodec(None, error=InboxError, owner="inbox")
+    limits = Retention(max_age=3600)
+    publisher = ChangePublisher(Broadcaster())
+    with closing(EventWriter(path, limits, lambda: now[0], codec, publisher=publisher)) as writer:
+        writer.begin(writes=True)
+        for number in range(60):
+            writer.insert_event(session_event(f"old-{number}", "started"), DecisionSource.WEBHOOK)
+        writer.commit()
+        writer.after_commit()
+        now[0] += 3601
+        log = path.with_name(f"{path.name}-wal")
+
+        writer.begin(writes=True)
+        writer.insert_event(session_event("new", "started"), DecisionSource.WEBHOOK)
+        writer.commit()
+        writer.after_commit()
+        assert 50 < _count_sessions(path) < 61
+        assert log.stat().st_size > 0
+
+        turns = 0
+        while writer.idle_seconds is not None:
+            writer.on_idle()
+            turns += 1
+        assert 3 <= turns <= 6
+        assert (1, 0) == (_count_sessions(path), log.stat().st_size)
+
+
+def _count_sessions(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        count: int = db.execute("SELECT count(*) FROM session").fetchone()[0]
+        return count
 
 
 FORKED: Final = """

@@ -159,8 +159,8 @@ class Database:
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
 
-    def after_commit(self, *, is_idle: bool) -> None:
-        """Do what follows a commit, before its jobs have their results; `is_idle` says that no other job waits."""
+    def after_commit(self) -> None:
+        """Do what follows a commit, before its jobs have their results."""
 
     def on_idle(self) -> None:
         """Do what is due when no job came for `idle_seconds`."""

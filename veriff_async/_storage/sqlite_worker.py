@@ -257,7 +257,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             except BaseException:
                 database.rollback()
                 raise
-            database.after_commit(is_idle=self._jobs.empty())
+            database.after_commit()
         except FileReplacedError:
             raise
         except Exception as error:  # noqa: BLE001  every error must reach those who wait for the jobs

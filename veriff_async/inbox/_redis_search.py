@@ -52,6 +52,9 @@ _SMALL: Final = 10_000
 # Sessions for which a script runs once: some milliseconds, in which the server does nothing else.
 _BATCH: Final = 500
 
+# Sessions among which the eldest one is looked for first.
+_FEW: Final = 20
+
 # Scores of sessions may be later by this than the time of their last event, so that no two are the same.
 _ORDERED_SECONDS: Final = 1.0
 
@@ -218,9 +221,11 @@ class RedisSearch:
         dead = await self._small(client, layout.dead, None)
         dead_members = self._parts([(member, 0.0) for member in dead or ()])
         eldest = old.oldest
-        if eldest is None:
-            response = await client.zrange(layout.touched, 0, _BATCH - 1, withscores=True)  # pyright: ignore[reportUnknownMemberType]  as it has it
-            eldest = (await self._count(client, self._parts(cast("list[_Member]", response)), cutoff)).oldest
+        # The first session is the eldest one, unless sessions without events or too old ones come before.
+        for count in (_FEW, _BATCH):
+            if eldest is None:
+                response = await client.zrange(layout.touched, 0, count - 1, withscores=True)  # pyright: ignore[reportUnknownMemberType]  as it has it
+                eldest = (await self._count(client, self._parts(cast("list[_Member]", response)), cutoff)).oldest
         queued_at = await self._find_oldest_queued(client)
         open_events, leased = counts.get("open", 0), counts.get("leased", 0)
         return InboxStatistics(

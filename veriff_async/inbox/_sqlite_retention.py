@@ -1,8 +1,8 @@
 """Deletes what an inbox in SQLite need not keep, a few sessions in each transaction, and measures age.
 
 A transaction that deletes many sessions lets all other records wait, in every process. So each commit deletes as many
-as it adds and some more, and an idle writer continues. Sessions of which handlers wait for an event have their own part
-of the index by age, so that a search for old sessions does not pass through them.
+as it adds and a few more, and an idle writer continues with larger portions. Sessions of which handlers wait for an
+event have their own part of the index by age, so that a search for old sessions does not pass through them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
     from veriff_async.config import Retention
 
-__all__ = ("SessionRetention",)
+__all__ = ("IDLE_PORTION", "SessionRetention")
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
-# Sessions that a transaction deletes beyond those that it has added. One takes about 40 microseconds; the commit then
-# waits for the disk to write the pages of all of them.
-_PORTION: Final = 20
+# Sessions that a record deletes beyond those that it has added. The commit waits for the disk to write their pages:
+# about 50 kilobytes for a session with five events.
+_PORTION: Final = 4
+
+IDLE_PORTION: Final = 20
+"""Sessions that an idle writer deletes in one transaction; records come in between."""
 
 # Events of one session that a record deletes at most: more than one, so that a session shrinks again after handlers
 # have waited for many of its events.
@@ -106,9 +109,13 @@ class SessionRetention:
         )
         self._has_erased = None
 
-    def delete_old(self) -> None:
-        """Delete some sessions beyond the limits, if there are any."""
-        portion = _PORTION + self.added
+    def delete_old(self, most: int = _PORTION) -> None:
+        """Delete some sessions beyond the limits, if there are any.
+
+        Args:
+            most: How many at most, besides as many as the transaction has added.
+        """
+        portion = most + self.added
         oldest = self.reference_time - self._retention.max_age
         deleted = self._delete_oldest("AND touched <= ?", (oldest,), portion)
         self.has_more = deleted == portion

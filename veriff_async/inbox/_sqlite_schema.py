@@ -64,7 +64,10 @@ CREATE TABLE IF NOT EXISTS session (
     keys BLOB -- its keys in `search`, one after the other
 );
 CREATE INDEX IF NOT EXISTS session_changed ON session (changed);
-CREATE INDEX IF NOT EXISTS session_age ON session ((queued > 0), touched);
+CREATE INDEX IF NOT EXISTS session_age ON session (
+    (queued > 0), touched,
+    events, queued -- so that counting the events reads only this index
+);
 CREATE TABLE IF NOT EXISTS event (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that subscribers miss nothing
     session BLOB NOT NULL,

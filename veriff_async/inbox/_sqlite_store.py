@@ -320,14 +320,14 @@ class SqliteEventStore(Database):
     def _count_rows(self) -> tuple[int, int]:
         """Return the number of sessions with events, and of events."""
         oldest = self._retention.oldest_kept()
-        query = "SELECT count(*), ifnull(sum(events), 0) FROM session WHERE (queued > 0) = 0 AND touched <= ?"
-        expired, expired_events = self._db.execute(query, (oldest,)).fetchone()
+        # The index of sessions has their numbers of events; that of the events is ten times as large.
+        query = "SELECT count(*), ifnull(sum(events), 0) FROM session WHERE (queued > 0) = ? AND touched > ?"
+        kept, kept_events = self._db.execute(query, (0, oldest)).fetchone()
+        pending, pending_events = self._db.execute(query, (1, float("-inf"))).fetchone()
         # Only a session without a state can be without events, and few of these exist.
         query = "SELECT count(*) FROM session WHERE changed = 0 AND events = 0 AND (touched > ? OR queued > 0)"
         empty: int = self._db.execute(query, (oldest,)).fetchone()[0]
-        sessions: int = self._db.execute("SELECT count(*) FROM session").fetchone()[0]
-        events: int = self._db.execute("SELECT count(*) FROM event").fetchone()[0]
-        return sessions - expired - empty, events - expired_events
+        return kept + pending - empty, kept_events + pending_events
 
     def _read_size(self) -> int:
         """Return the bytes of the file and its log."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from veriff_async.inbox._sqlite_retention import IDLE_PORTION
 from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, ERRORS
 from veriff_async.inbox._sqlite_store import SqliteEventStore
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ("ChangePublisher", "EventReader", "EventWriter")
 
-# Seconds after which the write-ahead log is emptied of deleted content again, while further jobs wait.
+# Seconds without a job after which the write-ahead log is emptied of deleted content. That waits for the disk three
+# times, so no record should wait for it.
+_PURGE_PAUSE: Final = 0.1
+
+# Seconds after which it is emptied although jobs come without such a pause, or again after a failed attempt.
 _PURGE_INTERVAL: Final = 1.0
 
 # Seconds between two portions that an idle writer deletes; other processes write in between.
@@ -81,14 +86,15 @@ class EventWriter(SqliteEventStore):
         """Open the file, and take who publishes changes."""
         super().__init__(path, retention, now, codec)
         self._publisher = publisher
-        self._purged_at = -_PURGE_INTERVAL
+        self._purge_at: float | None = None  # when to empty the log even if jobs come all the time
+        self._purge_pause = _PURGE_PAUSE
 
     @property
     def idle_seconds(self) -> float | None:
         """When to delete more sessions, or to empty the log, if there is something to do."""
         if self._retention.has_more:
             return _RETENTION_PAUSE
-        return _PURGE_INTERVAL if self._retention.is_stale else None
+        return self._purge_pause if self._retention.is_stale else None
 
     def begin(self, *, writes: bool) -> None:
         """Begin a transaction at the time of the clock."""
@@ -101,17 +107,19 @@ class EventWriter(SqliteEventStore):
         self._retention.delete_old()
         super().commit()
 
-    def after_commit(self, *, is_idle: bool) -> None:
+    def after_commit(self) -> None:
         """Wake the subscribers, and keep deleted content out of the log."""
         if self._publisher.broadcaster.count:
             try:
                 self._publisher.publish(self)
             except sqlite3.Error as error:  # the events are recorded all the same
                 self._publisher.broadcaster.end(ERRORS.from_exception(error))
-        # While other jobs wait the log is emptied once a second at most, since that takes another wait for the disk.
-        if self._retention.is_stale and (
-            (is_idle and not self._retention.has_more) or time.monotonic() - self._purged_at >= _PURGE_INTERVAL
-        ):
+        if not self._retention.is_stale:
+            return
+        now = time.monotonic()
+        if self._purge_at is None:
+            self._purge_at = now + _PURGE_INTERVAL
+        elif now >= self._purge_at:
             self._empty_log()
 
     def on_idle(self) -> None:
@@ -121,12 +129,13 @@ class EventWriter(SqliteEventStore):
             return
         try:
             self.begin(writes=True)
-            self.commit()
+            self._retention.delete_old(IDLE_PORTION)
+            super().commit()
         except sqlite3.Error:  # another process writes, or the disk is full: the next record fails too, or tries again
             self.rollback()
             self._retention.has_more = False
         else:
-            self.after_commit(is_idle=True)
+            self.after_commit()
 
     def close(self) -> None:
         """Empty the log, and close the file."""
@@ -143,7 +152,9 @@ class EventWriter(SqliteEventStore):
                 self._retention.is_stale = bool(checkpoint[0])
             finally:
                 self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
-        self._purged_at = time.monotonic()
+        is_stale = self._retention.is_stale
+        self._purge_at = time.monotonic() + _PURGE_INTERVAL if is_stale else None
+        self._purge_pause = _PURGE_INTERVAL if is_stale else _PURGE_PAUSE
 
 
 class EventReader(SqliteEventStore):
