@@ -138,7 +138,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 class _Terminal(StringIO):
-    """What a program writes to a terminal."""
+    """The output of a program to a terminal."""
 
     def isatty(self) -> bool:
         """Return that it is one."""

@@ -57,7 +57,7 @@ class EventModel:
 
 @define
 class Model:
-    """What an inbox contains.
+    """The contents of an inbox.
 
     Attributes:
         now: The time.

@@ -1,4 +1,4 @@
-"""What is special about the inbox on PostgreSQL: pools, poolers, transactions of handlers, order of commits."""
+"""Behaviour of the inbox on PostgreSQL alone: pools, poolers, transactions of handlers, order of commits."""
 
 from __future__ import annotations
 

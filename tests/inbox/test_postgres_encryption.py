@@ -55,7 +55,7 @@ async def test_no_person_is_in_encrypted_tables(postgres: PostgresDatabase) -> N
 
 @pytest.mark.anyio
 async def test_keys_are_replaced_while_the_inbox_is_used(postgres: PostgresDatabase) -> None:
-    """What was stored without keys or with an old one is read, found and written again with the new one."""
+    """Data stored without keys or with an old one is read, found and written again with the new one."""
     event = event_of("plain", vendorData="ada", note="canary")
     async with PostgresInbox(postgres.url) as inbox:
         await inbox.record(event, deliver=True)

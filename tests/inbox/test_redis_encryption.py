@@ -74,7 +74,7 @@ async def test_nothing_readable_is_on_the_server(server: RedisServer) -> None:
 
 @pytest.mark.anyio
 async def test_keys_can_be_rotated(server: RedisServer) -> None:
-    """What was stored without keys or with an old one is read, found and written again with the new one."""
+    """Data stored without keys or with an old one is read, found and written again with the new one."""
     person = SessionSearch(vendor_data="ada", status=Status.STARTED)
     event = event_of("plain", vendorData="ada")
     async with opened(server) as inbox:

@@ -1,4 +1,4 @@
-"""What a check sends, takes and reports."""
+"""The requests, options and reports of a check."""
 
 from __future__ import annotations
 
