@@ -25,7 +25,14 @@ from tests.server_guard import ServerGuard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("PostgresDatabase", "PostgresServer", "durable_postgres", "postgres", "running_postgres")
+__all__ = (
+    "PostgresDatabase",
+    "PostgresServer",
+    "durable_postgres",
+    "postgres",
+    "running_postgres",
+    "stopped_durable_postgres",
+)
 
 _SECONDS: Final = 60.0
 """How long a start or the end of a process may take on a loaded machine."""
@@ -313,11 +320,17 @@ def postgres(running_postgres: PostgresServer) -> Iterator[PostgresDatabase]:
     running_postgres.thaw()
 
 
-@pytest.fixture
-def durable_postgres() -> Iterator[PostgresDatabase]:
-    """Return an empty schema of a server of its own, whose commits survive a crash."""
+@pytest.fixture(scope="session")
+def stopped_durable_postgres() -> Iterator[PostgresServer]:
+    """Prepare a server whose commits survive a crash."""
     server = PostgresServer()
-    server.start()
-    yield _new_schema(server)
-    server.thaw()
+    yield server
     server.remove()
+
+
+@pytest.fixture
+def durable_postgres(stopped_durable_postgres: PostgresServer) -> Iterator[PostgresDatabase]:
+    """Return an empty schema of a server that the test may stop, and whose commits survive a crash."""
+    stopped_durable_postgres.start()
+    yield _new_schema(stopped_durable_postgres)
+    stopped_durable_postgres.kill()  # with the settings of the test

@@ -203,7 +203,7 @@ class TestServer:
             for number in range(2):
                 await journal.claim(str(number))
                 await journal.write(record_of(str(number), JobState.SUBMITTED))
-                await to_thread.run_sync(durable_postgres.server.restart)
+            await to_thread.run_sync(durable_postgres.server.restart)
             await journal.write(record_of("0", JobState.DECIDED))
             assert {JobState.DECIDED: 1, JobState.SUBMITTED: 1} == await journal.count_by_state()
 

@@ -102,7 +102,7 @@ def test_killed_batch_resumes_until_every_job_is_decided(tmp_path: Path) -> None
     rng, counter, killed, unknown = random.Random(KILLS), RequestCounter(), 0, 0  # noqa: S311  the same moments in every run
     with Sandbox(decide_after=0, on_request=counter.on_request) as sandbox:
         for _ in range(KILLS):
-            counter.wait_for(rng.randrange(1, 2 * REQUESTS * JOBS // (KILLS + 1)))
+            counter.wait_for(rng.randrange(1, max(2, 2 * REQUESTS * JOBS // (KILLS + 1))))
             with start_batch(tmp_path, sandbox) as process:
                 # The process may end earlier, when few requests are left.
                 while not counter.reached.wait(0.05) and process.poll() is None:

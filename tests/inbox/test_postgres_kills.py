@@ -1,6 +1,7 @@
 """Servers and processes that are killed: no acknowledged event is lost, and effects happen as often as promised.
 
-``VERIFF_KILLS`` sets how many handlers are killed in each mode.
+``VERIFF_KILLS`` sets how many handlers are killed; from 2 on, some have no transaction, and from 10 on, a standby takes
+over from a server.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pytest
 from tests.conditions import run_loop
 from tests.inbox.postgres_handler import handle_events
 from tests.inbox.postgres_proxy import proxy_to
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import PostgresDatabase, PostgresServer
 from veriff_async import InboxError
 from veriff_async._protocol.webhook import event_from
 from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, PostgresInbox
@@ -33,7 +34,6 @@ from veriff_async.testing._harness import subscribe, wait_for_change
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.postgres_server import PostgresDatabase
     from veriff_async import WebhookEvent
     from veriff_async.inbox import DeliveryRecord
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 
 HANDLER: Final = Path(__file__).with_name("postgres_handler.py")
 HANDLED: Final = DeliveryOutcome(status=DeliveryStatus.HANDLED)
-KILLS: Final = int(os.environ.get("VERIFF_KILLS", "2"))
+KILLS: Final = int(os.environ.get("VERIFF_KILLS", "1"))
 
 
 async def _record_until_stored(inbox: PostgresInbox, session_id: str) -> bool:
@@ -103,8 +103,8 @@ async def test_terminated_connections(postgres: PostgresDatabase) -> None:
         await asyncio.gather(*handling)
 
 
-@pytest.mark.timeout(60 + 5 * KILLS)  # all of them are in one test
-@pytest.mark.parametrize(("mode", "kills"), [("transaction", KILLS), ("plain", KILLS // 2)])
+@pytest.mark.timeout(60 + 15 * KILLS)  # a busy machine starts a process in seconds
+@pytest.mark.parametrize(("mode", "kills"), [("transaction", KILLS), ("plain", KILLS // 2)][:KILLS])
 async def test_killed_handlers(postgres: PostgresDatabase, mode: str, kills: int, without_coverage: None) -> None:
     """Each event has exactly one effect if effect and mark commit together, and at least one otherwise."""
     await asyncio.to_thread(postgres.execute, "CREATE TABLE effect (event text)")
@@ -118,7 +118,7 @@ async def test_killed_handlers(postgres: PostgresDatabase, mode: str, kills: int
                 await inbox.record(event, deliver=True)
             await asyncio.to_thread(_kill_handler, postgres.socket_url, mode, moments.uniform(0, 0.1))
         handling = asyncio.create_task(handle_events(postgres.socket_url, in_transaction=mode == "transaction"))
-        while len(await inbox.get_deliveries(status=DeliveryStatus.HANDLED, limit=10_000)) < len(expected):
+        while (counts := await inbox.statistics()).queued or counts.leased:
             pass  # until the leases of the killed handlers have ended
         handling.cancel()
         await asyncio.wait([handling])
@@ -141,10 +141,11 @@ def _kill_handler(url: str, mode: str, seconds: float) -> None:
 
 
 @pytest.mark.skipif(KILLS < 10, reason="a standby takes some seconds to start: set VERIFF_KILLS to 10 or more")
-async def test_failover(durable_postgres: PostgresDatabase) -> None:
+async def test_failover() -> None:
     """When a synchronous standby takes over, it has all acknowledged events, and subscribers read all states again."""
-    primary = durable_postgres.server
-    async with proxy_to(durable_postgres) as proxy, PostgresInbox(proxy.url, timeout=2) as inbox:
+    primary = await asyncio.to_thread(PostgresServer)  # of its own: it will wait for its standby for ever
+    await asyncio.to_thread(primary.start)
+    async with proxy_to(PostgresDatabase(primary, "public")) as proxy, PostgresInbox(proxy.url, timeout=2) as inbox:
         await _record_until_stored(inbox, "first")
         standby = await asyncio.to_thread(_start_standby, primary)
         try:
@@ -164,6 +165,7 @@ async def test_failover(durable_postgres: PostgresDatabase) -> None:
             proxy.disconnect()
             await inbox.aclose()
             await asyncio.to_thread(standby.remove)
+            await asyncio.to_thread(primary.remove)
 
 
 def _start_standby(primary: PostgresServer) -> PostgresServer:
