@@ -168,18 +168,28 @@ def _read_conninfo(server: str, store: str, timeout: float) -> tuple[str, str]:
     """Return the options of libpq, with those that the store needs, and the address.
 
     Raises:
-        ConfigurationError: libpq cannot read them. Its message is left out, since it may quote the password.
+        ConfigurationError: libpq cannot read them, or misreads them. Its message is left out, since it may quote the
+            password.
     """
     try:
         options: dict[str, Any] = conninfo_to_dict(server)
     except PsycopgError:
-        msg = (
-            f"The URL of {store} cannot be read: give one like postgresql://user:password@host:5432/database, or "
-            "options of libpq."
-        )
-        raise ConfigurationError(msg) from None
-    hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
+        options = {"port": "unknown"}
     ports = str(options.get("port") or "").split(",")
+    hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
+    # A password in which @ or / is not encoded ends early for libpq. Its rest becomes the host, the port, or the name
+    # of the database, which errors and logs show. A host that begins with @ is a socket of Linux without a file.
+    is_misread = server.startswith(("postgresql://", "postgres://")) and "@" in str(options.get("dbname"))
+    if (
+        is_misread
+        or any("@" in host[1:] for host in hosts)
+        or not all(port == "" or (port.isascii() and port.isdigit()) for port in ports)
+    ):
+        msg = (
+            f"The URL of {store} cannot be read: give one like postgresql://user:password@host:5432/database, with "
+            "special characters of the password encoded as %2F, or options of libpq."
+        )
+        raise ConfigurationError(msg)
     count = len(hosts)
     # Time for each host, so that the second one is tried before the time limit; psycopg waits two seconds at least.
     options.setdefault("connect_timeout", max(2, int(timeout / count)))

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async.errors import ConfigurationError, DecodeError
@@ -57,6 +58,7 @@ def _connection_settings(server: str | Redis, store: str, timeout: float) -> dic
     with suppress(RedisError, TypeError, ValueError):
         if isinstance(server, str):
             requested = {**parse_url(server)}
+            _check_password(server)
         else:
             pool = server.connection_pool
             # Newer versions of redis-py have options of the third protocol, and for that alone.
@@ -74,6 +76,17 @@ def _connection_settings(server: str | Redis, store: str, timeout: float) -> dic
         return settings
     msg = f"The url of {store} cannot be read: give one like redis://user:password@host:6379/0, rediss:// or unix://."
     raise ConfigurationError(msg)
+
+
+def _check_password(url: str) -> None:
+    """Refuse a password in which ``?`` or ``#`` is not encoded: they end the address, and errors would show the rest.
+
+    Raises:
+        ValueError: The URL has such a password.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.fragment or ("@" in parts.query and "=" not in parts.query):
+        raise ValueError
 
 
 def _new_client(settings: dict[str, Any], max_connections: int, *, retries: int) -> Redis:
