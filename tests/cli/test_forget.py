@@ -92,6 +92,17 @@ def test_forget_ends_with_6_while_the_quota_is_used_up(invoke: Invoke, manual_sa
     assert [receipt["complete"] for receipt in json.loads(again.stdout)["receipts"]] == [False]
 
 
+def test_wrong_id_is_refused_before_any_session_is_erased(
+    invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A misspelled id among others ends the command with 1, and nothing was erased."""
+    session_id, queue = submit(manual_sandbox), str(tmp_path / "erasures.db")
+    result = invoke("forget", session_id, "a/b", "--queue", queue, "--yes", **manual_sandbox.environ)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert not manual_sandbox.session(session_id).deleted
+    assert "Nothing is left to erase." in invoke("forget", "--receipts", "--queue", queue).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -170,6 +170,7 @@ class ResultsFile:
 
     The file is replaced as a whole, so a crash leaves either the old or the new one. End the batch first: while
     ``veriff-async batch`` writes to the file, it is not erased. An incomplete line is removed if it contains the id.
+    Another hard link to the file, for example in a backup, keeps the old one.
 
     Args:
         path: The file; a missing one has no lines.

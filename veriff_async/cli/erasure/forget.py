@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from veriff_async.cli.erasure.stores import StoreOptions
+    from veriff_async.client import VeriffClient
     from veriff_async.erasure import ErasureReceipt
 
 __all__ = ("forget",)
@@ -99,6 +100,7 @@ def forget(  # noqa: PLR0913  the options of the command
         async with stores.open() as named, client or nullcontext():
             if resume:
                 return await resume_erasures(opened, client=client, stores=named, wait=wait, on_progress=_show_progress)
+            _check_ids(client, session_ids)
             begun = [await erase(each, queue=opened, client=client, stores=named) for each in session_ids] or [
                 await erase(queue=opened, vendor_data=vendor_data, end_user_id=end_user_id, client=client, stores=named)
             ]
@@ -112,6 +114,13 @@ def forget(  # noqa: PLR0913  the options of the command
         warn("The inbox has no session with this value, so nothing was erased: check the value and the inbox.")
     if not receipts and not all(receipt.is_complete for receipt in shown):
         raise SystemExit(ExitCode.PENDING)
+
+
+def _check_ids(client: VeriffClient | None, session_ids: Sequence[str]) -> None:
+    """Refuse a wrong id before any session is erased."""
+    if client is not None:
+        for session_id in session_ids:
+            client.session(session_id)
 
 
 def _show_progress(receipt: ErasureReceipt) -> None:
