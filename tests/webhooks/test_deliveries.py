@@ -507,6 +507,23 @@ async def test_handler_may_handle_pending_events(inbox: MemoryInbox) -> None:
     assert [0] == counts
 
 
+async def test_handlers_that_handle_pending_events_do_not_wait_for_each_other(inbox: MemoryInbox) -> None:
+    """Two handlers call it at the same time, one of them in a task of its own; both end."""
+    both_run = asyncio.Barrier(2)
+
+    async def call(delivery: AnyDelivery) -> None:
+        await both_run.wait()
+        pending = receiver.handle_pending()
+        await (asyncio.create_task(pending) if delivery.event.session_id == "first" else pending)
+
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=call, delivery=MANUAL)
+    async with receiver:
+        await take(receiver, "first")
+        await take(receiver, "second")
+        assert 2 == await receiver.handle_pending()
+    assert 2 == receiver.statistics().events_handled
+
+
 async def test_pending_events_need_the_inbox() -> None:
     """A failure of the inbox is an `InboxError`."""
     inbox = FlakyInbox()

@@ -405,7 +405,7 @@ async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str 
     assert ["approved"] == decisions
 
 
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
 async def test_exit_in_a_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
@@ -423,12 +423,13 @@ async def test_exit_in_a_thread_ends_only_the_call(
     assert f".leave failed with {kind.__name__} at {__file__}" in caplog.text
 
 
-async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
-    """A function that closes the receiver does not wait for itself."""
+@pytest.mark.parametrize("in_task", [False, True])
+async def test_on_event_may_close_the_receiver(inbox: MemoryInbox, *, in_task: bool) -> None:
+    """A function that closes the receiver, also in a task of its own, does not wait for itself."""
     closed: list[AnyDelivery] = []
 
     async def close(result: AnyDelivery) -> None:
-        await receiver.aclose()
+        await (asyncio.create_task(receiver.aclose()) if in_task else receiver.aclose())
         closed.append(result)
 
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=close, close_timeout=1000)

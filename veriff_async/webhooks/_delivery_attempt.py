@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from contextlib import nullcontext, suppress
+from contextvars import ContextVar
 from time import time
 from typing import TYPE_CHECKING, Final, cast
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from veriff_async.webhooks._delivery_queue import DeliveryQueue
     from veriff_async.webhooks._handlers import Handler, HandlerRegistry
 
-__all__ = ("AttemptContext", "DeliveryAttempt", "DeliveryCounters")
+__all__ = ("CURRENT_ATTEMPT", "AttemptContext", "DeliveryAttempt", "DeliveryCounters")
 
 _LOG: Final = logging.getLogger("veriff_async.webhooks")
 
@@ -42,6 +43,10 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 # Seconds in which an attempt that is being cancelled may store its outcome; the process waits a second for it.
 _CANCEL_SECONDS: Final = 0.9
+
+
+CURRENT_ATTEMPT: Final = ContextVar["DeliveryAttempt | None"]("CURRENT_ATTEMPT", default=None)
+"""The attempt whose handler is running, also in tasks that the handler has started."""
 
 
 @define
@@ -101,6 +106,7 @@ class DeliveryAttempt:
     async def run(self) -> None:
         """Call the handlers, and store the outcome. When it is cancelled, it gives the attempt back to the inbox."""
         self.has_begun = True
+        CURRENT_ATTEMPT.set(self)
         try:
             self._outcome = await self._handle()
             if self._outcome is not None:

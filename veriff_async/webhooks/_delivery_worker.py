@@ -15,7 +15,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.webhooks._delivery_attempt import AttemptContext, DeliveryAttempt
+from veriff_async.webhooks._delivery_attempt import CURRENT_ATTEMPT, AttemptContext, DeliveryAttempt
 from veriff_async.webhooks._delivery_queue import DeliveryQueue
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class DeliveryWorker:
         self._is_shared = is_shared
         self._attempt_context = AttemptContext(inbox, self._queue, handlers, policy, counters, telemetry)
         self._attempts: dict[str, DeliveryAttempt] = {}
+        # Those whose handlers call `handle_pending`, once for each call.
+        self._waiting_attempts: list[DeliveryAttempt] = []
         self._leasing: asyncio.Task[object] | None = None
         self._has_work = asyncio.Event()
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -121,6 +123,16 @@ class DeliveryWorker:
         Raises:
             Exception: The inbox failed; this was logged.
         """
+        own = CURRENT_ATTEMPT.get()
+        if own is None:
+            return await self._handle_pending(limit)
+        self._waiting_attempts.append(own)
+        try:
+            return await self._handle_pending(limit)
+        finally:
+            self._waiting_attempts.remove(own)
+
+    async def _handle_pending(self, limit: int | None) -> int:
         count = 0
         while not self._is_closing:
             free = self._max_running - len(self._attempts)
@@ -137,10 +149,10 @@ class DeliveryWorker:
 
     async def _wait_for_attempt(self) -> bool:
         """Wait until an attempt has ended, and return whether there was one."""
-        # A handler may call `handle_pending`, and must not wait for itself.
-        own = asyncio.current_task()
+        # A handler may call `handle_pending`: it must not wait for itself, nor two of them for each other.
+        ignored = () if CURRENT_ATTEMPT.get() is None else self._waiting_attempts
         running = [
-            attempt.task for attempt in self._attempts.values() if attempt.task is not None and attempt.task is not own
+            attempt.task for attempt in self._attempts.values() if attempt.task is not None and attempt not in ignored
         ]
         if not running:
             return False

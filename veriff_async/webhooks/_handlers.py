@@ -58,7 +58,7 @@ class UnrecoverableError(Exception):
 
 
 class ExitInThreadError(Exception):
-    """A function raised SystemExit or KeyboardInterrupt in its thread; the cause is that exception."""
+    """A function raised SystemExit, KeyboardInterrupt or GeneratorExit in its thread; the cause is that exception."""
 
 
 @frozen(eq=False)
@@ -220,8 +220,9 @@ async def call_handler(handler: Handler, *arguments: object) -> None:
 def _call_in_thread(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
     try:
         return function(*arguments)
-    except (SystemExit, KeyboardInterrupt) as error:
-        # They end a thread and nothing else. Raised on the event loop, they would end the server.
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        # They end a thread and nothing else. Raised on the event loop, they would end the server, or close the
+        # coroutine that waits for the thread.
         raise ExitInThreadError from error
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._logging import log_fields
 from veriff_async.errors import InboxError
+from veriff_async.webhooks._delivery_attempt import CURRENT_ATTEMPT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -94,7 +95,9 @@ class LoopTasks:
         """Wait for all tasks, and cancel the rest after some seconds; attempts are then given back to the inbox."""
         self.stop()
         self.worker.end_wait()
-        own = {asyncio.current_task()}  # a handler may close the receiver, and must not wait for its own task
+        own = {asyncio.current_task()}
+        if (attempt := CURRENT_ATTEMPT.get()) is not None:
+            own.add(attempt.task)  # a handler may close the receiver, and must not wait for its own task
         try:
             async with asyncio.timeout(timeout):
                 # Again, since a record that ends may start an attempt.
