@@ -134,7 +134,12 @@ async def test_every_inbox_names_the_wrong_argument_of_deliveries(name: str, tmp
         assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("page", ["", "abc", "1 ", "-1", "é", "9" * 5_000, "\ud800"], ids=ascii)
+# A web page may pass the text of its own URL on, so it may be anything.
+PAGES = ["", "abc", "1 ", "-1", "é", "9" * 5_000, "\ud800", "nan,1", "inf,1", '[NaN, "a"]', "[1.0, 2]"]
+PAGES += [f'[1{"0" * 400}, "a"]', "[" * 5_000]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ascii)
 @pytest.mark.parametrize("name", ["memory", "sqlite", "redis"])
 @pytest.mark.asyncio
 async def test_page_of_another_search_is_refused(name: str, page: str, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox._redis_codec import RedisCodec
     from veriff_async.inbox._redis_layout import RedisLayout
 
-__all__ = ("PageStart", "RedisSearch", "load_page")
+__all__ = ("RedisPageStart", "RedisSearch", "load_page")
 
 # A session and when it was touched, as in the sorted set.
 _Member: TypeAlias = tuple[bytes, float]
@@ -147,7 +149,7 @@ class _Counts:
 
 
 @frozen
-class PageStart:
+class RedisPageStart:
     """Where a page begins: after a session."""
 
     touched: float
@@ -158,7 +160,7 @@ class PageStart:
         return json.dumps([self.touched, str(self.member, "utf-8", "surrogatepass")])
 
 
-def load_page(page: str | None) -> PageStart | None:
+def load_page(page: str | None) -> RedisPageStart | None:
     """Return where a page begins.
 
     Raises:
@@ -166,12 +168,11 @@ def load_page(page: str | None) -> PageStart | None:
     """
     if page is None:
         return None
-    try:
+    with suppress(ValueError, TypeError, RecursionError):
         touched, member = cast("list[object]", json.loads(page))
-        return PageStart(float(cast("float", touched)), cast("str", member).encode("utf-8", "surrogatepass"))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        error = unknown_page_error()
-    raise error
+        if isinstance(touched, float) and isfinite(touched) and isinstance(member, str):
+            return RedisPageStart(touched, member.encode("utf-8", "surrogatepass"))
+    raise unknown_page_error()
 
 
 class RedisSearch:
@@ -183,10 +184,10 @@ class RedisSearch:
         self._codec = codec
 
     async def find_sessions(
-        self, client: Redis, search: SessionSearch, limit: int, position: PageStart | None
+        self, client: Redis, search: SessionSearch, limit: int, position: RedisPageStart | None
     ) -> SessionPage:
         """Return a part of the sessions that a search finds."""
-        cutoff, found = await self._cutoff(client), list[tuple[SessionSummary, PageStart]]()
+        cutoff, found = await self._cutoff(client), list[tuple[SessionSummary, RedisPageStart]]()
         batch = _BATCH if search.status or search.delivery or search.vendor_data or search.end_user_id else limit + 1
         async for members in self._candidates(client, search, position, min(batch, _BATCH)):
             wanted = await self._with_values(client, search, members)
@@ -288,7 +289,7 @@ class RedisSearch:
         return self._layout.hash_of(member.decode("utf-8", "surrogatepass"))
 
     async def _candidates(
-        self, client: Redis, search: SessionSearch, position: PageStart | None, batch: int
+        self, client: Redis, search: SessionSearch, position: RedisPageStart | None, batch: int
     ) -> AsyncGenerator[list[_Member]]:
         """Yield all sessions that a search may find, and others, the latest first."""
         members = await self._indexed_members(client, search)
@@ -337,7 +338,7 @@ class RedisSearch:
         return sorted(found, key=_order, reverse=True)
 
     async def walk(
-        self, client: Redis, search: SessionSearch, position: PageStart | None, batch: int
+        self, client: Redis, search: SessionSearch, position: RedisPageStart | None, batch: int
     ) -> AsyncGenerator[list[_Member]]:
         """Yield all sessions of some time, the latest first."""
         lowest: float | str = "-inf" if search.since is None else search.since
@@ -383,7 +384,7 @@ class RedisSearch:
 
     async def _summaries(
         self, client: Redis, search: SessionSearch, members: list[_Member], cutoff: float
-    ) -> list[tuple[SessionSummary, PageStart]]:
+    ) -> list[tuple[SessionSummary, RedisPageStart]]:
         """Return what is shown of those sessions that match."""
         keys = [self._hash_of(member) for member, _ in members]
         if not keys:
@@ -392,7 +393,7 @@ class RedisSearch:
         until = "1e300" if search.until is None else f"{search.until:.6f}"
         conditions = (since, until, search.status or "", search.delivery.value[0] if search.delivery else "")
         response = client.eval(_SUMMARY_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", *conditions)
-        found = list[tuple[SessionSummary, PageStart]]()
+        found = list[tuple[SessionSummary, RedisPageStart]]()
         for index, touched, status, events, open_events, dead in await cast("Awaitable[list[list[bytes]]]", response):
             member, score = members[int(index)]
             session_id = session_of(member)
@@ -407,7 +408,7 @@ class RedisSearch:
                 dead=len(dead.split()),
                 recorded_at=float(touched),
             )
-            found.append((summary, PageStart(score, member)))
+            found.append((summary, RedisPageStart(score, member)))
         return found
 
     async def _delivery_candidates(

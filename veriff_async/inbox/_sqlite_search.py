@@ -11,6 +11,7 @@ wait for it.
 from __future__ import annotations
 
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -221,7 +222,7 @@ def parse_page(page: str | None) -> PageStart | None:
     touched, _, row = page.partition(",")
     with suppress(ValueError, OverflowError):
         start = PageStart(float.fromhex(touched), int(row))
-        if abs(start.row) < _LARGEST_ROW:
+        if isfinite(start.touched) and abs(start.row) < _LARGEST_ROW:
             return start
     raise unknown_page_error()
 
