@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.inbox.encrypted_rules import ENCRYPTED_RULES
 from tests.postgres_server import PostgresDatabase, PostgresServer
 from veriff_async.encryption import KeyRing
 from veriff_async.inbox import PostgresInbox
@@ -62,16 +63,7 @@ class EncryptedInboxCase(InboxContract):
         return PostgresInbox(self.url, retention=retention, now=now, encryption=KeyRing([KEY]))
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        "test_get_events_returns_all_events_in_order",
-        "test_final_state_is_not_reverted",
-        "test_session_is_found_by_its_person",
-        "test_deliveries_survive_closing",
-        "test_first_webhook_of_a_polled_decision_counts",
-    ],
-)
+@pytest.mark.parametrize("rule", ENCRYPTED_RULES)
 def test_encrypted_inbox_passes_the_contract(emptied_postgres: PostgresDatabase, rule: str) -> None:
     """Some rules that read everything an inbox stores hold with encryption too."""
     case = EncryptedInboxCase()

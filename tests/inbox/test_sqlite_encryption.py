@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.inbox.encrypted_rules import ENCRYPTED_RULES
 from tests.inbox.test_sqlite_erasure import events_of, fill, find, name_of, names
 from veriff_async import InboxError
 from veriff_async.encryption import KeyRing
@@ -127,16 +128,7 @@ class EncryptedInboxCase(InboxContract):
         return SqliteInbox(self.path, retention=retention, now=now, encryption=KeyRing([OLD]))
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        "test_get_events_returns_all_events_in_order",
-        "test_final_state_is_not_reverted",
-        "test_session_is_found_by_its_person",
-        "test_deliveries_survive_closing",
-        "test_first_webhook_of_a_polled_decision_counts",
-    ],
-)
+@pytest.mark.parametrize("rule", ENCRYPTED_RULES)
 def test_encrypted_inbox_passes_the_contract(path: Path, rule: str) -> None:
     """Some rules that read everything an inbox stores hold with encryption too."""
     case = EncryptedInboxCase()

@@ -363,7 +363,7 @@ class PostgresJournal:
         """Write every record again that is not encrypted with the first key of the ring; return how many were not.
 
         Call it after a key was added, and before an old one is removed. Runs may use the journal at the same time, if
-        all have the new key. What was replaced leaves the files of the server later, as `erase` describes.
+        all have the new key. Replaced texts leave the files of the server later, as `erase` describes.
 
         Raises:
             JournalError: Some may not have been written, or a key is missing; call it again.

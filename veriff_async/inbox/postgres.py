@@ -358,7 +358,7 @@ class PostgresInbox:
         """Write everything again that is not encrypted with the first key of the ring; return how many texts were not.
 
         Call it after a key was added, and before an old one is removed. Other processes may use the inbox at the same
-        time, if all have the new key. What was replaced leaves the files of the tables as `erase` describes.
+        time, if all have the new key. Replaced texts leave the files of the tables as `erase` describes.
 
         Raises:
             InboxError: Not everything may have been written, or a key is missing; call it again.
