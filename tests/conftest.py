@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from anyio import get_running_tasks
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import BlockBuster
 from hypothesis import settings
 
 from tests.conditions import time_limit
@@ -116,8 +116,16 @@ def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
     """Fail code that blocks the loop."""
-    with blockbuster_ctx() as blocker:
-        yield blocker
+    blocker = _make_blockbuster()
+    blocker.activate()
+    yield blocker
+    blocker.deactivate()
+
+
+@functools.cache
+def _make_blockbuster() -> BlockBuster:
+    """Return the only detector of the process: making one takes as long as a short test."""
+    return BlockBuster()
 
 
 @pytest.fixture(autouse=True)
