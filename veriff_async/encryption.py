@@ -130,6 +130,10 @@ class KeyRing:
             msg = "it was changed, or moved from another place: restore it from a backup"
         raise DecryptionError(msg)
 
+    def has_key_of(self, data: bytes) -> bool:
+        """Return whether the ring has the key of an encrypted text."""
+        return data[len(_MARK) : len(_MARK) + _ID_BYTES] in self._ciphers
+
     def is_current(self, data: bytes) -> bool:
         """Return whether a text is encrypted with the first key."""
         return data[: len(_MARK) + _ID_BYTES] == _MARK + self._primary

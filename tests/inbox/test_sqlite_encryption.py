@@ -102,6 +102,22 @@ async def test_text_of_an_unknown_key_is_an_error(path: Path, ring: KeyRing | No
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("ring", [None, KeyRing([NEW])])
+async def test_process_without_the_key_leaves_deliveries_to_others(path: Path, ring: KeyRing | None) -> None:
+    """A process that was started with the wrong ring moves no event to the dead letters, and uses up no attempt."""
+    async with SqliteInbox(path, encryption=KeyRing([OLD])) as inbox:
+        await inbox.record(session_event("s", "started"), deliver=True)
+    async with SqliteInbox(path, encryption=ring) as inbox:
+        for _ in range(3):
+            with pytest.raises(InboxError, match="cannot be decrypted"):
+                await inbox.lease(10, seconds=3600)
+    async with SqliteInbox(path, encryption=KeyRing([OLD])) as inbox:
+        (delivery,) = await inbox.lease(10, seconds=3600)
+
+    assert 1 == delivery.attempt
+
+
+@pytest.mark.anyio
 async def test_text_of_another_session_is_refused(path: Path) -> None:
     """A text that another program has moved to another session does not become an event of that session."""
     async with SqliteInbox(path, encryption=KeyRing([OLD])) as inbox:

@@ -69,6 +69,10 @@ class TextCodec:
         msg = f"A stored text of the {self._owner} cannot be decrypted, because {problem}."
         raise self._error(msg)
 
+    def lacks_key(self, data: bytes) -> bool:
+        """Return whether a text can be read by another process only, which has its key."""
+        return is_encrypted(data) and (self._ring is None or not self._ring.has_key_of(data))
+
     def is_current(self, data: bytes) -> bool:
         """Return whether a text is stored as `encode` stores it now, so that it need not be written again."""
         return not is_encrypted(data) if self._ring is None else self._ring.is_current(data)

@@ -180,6 +180,10 @@ class RowCodec:
         """
         return self._codec.decode(data, kind, decode(session)) if is_encrypted(data) else data
 
+    def lacks_key(self, data: object) -> bool:
+        """Return whether a stored text is encrypted with a key that this process does not have."""
+        return isinstance(data, bytes) and self._codec.lacks_key(data)
+
     def renew(self, kind: str, data: object, session: bytes) -> bytes | None:
         """Return a stored text as it would be stored now, or ``None`` if it is stored like that."""
         if not isinstance(data, bytes) or self._codec.is_current(data):

@@ -200,7 +200,11 @@ class SqliteInbox:
         try:
             await self._group.run(lambda store: rows.extend(store.lease(limit, seconds)), worker=_WRITER, writes=True)
             # Decoded by the reader, so that other processes can write in the meantime.
-            found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+            try:
+                found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+            except InboxError:  # this process lacks a key that another one has
+                await self._group.run(lambda store: _give_back(store, rows), worker=_WRITER, writes=True)
+                raise
         except asyncio.CancelledError:
             self._give_back(rows)
             raise
@@ -211,15 +215,10 @@ class SqliteInbox:
 
     def _give_back(self, rows: Sequence[LeasedRow]) -> None:
         """End the leases of a call that was cancelled: the thread has begun them, or still will."""
-
-        def give_back_all(store: SqliteEventStore) -> None:
-            for lease, _, names, *_ in rows:
-                store.settle([lease], give_back(load_names(names)))
-
         with suppress(VeriffError):  # the inbox was closed
             if workers := self._group.workers:
                 # Not awaited: the caller was cancelled. If it fails, the leases end later.
-                settling = workers[_WRITER].submit(give_back_all, writes=True)
+                settling = workers[_WRITER].submit(lambda store: _give_back(store, rows), writes=True)
                 settling.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
@@ -335,3 +334,9 @@ def _erase(store: SqliteEventStore, *, ids: Sequence[str], refuse_for: float) ->
 
 def _reencrypt(store: SqliteEventStore, *, table: str, start: int) -> tuple[int, int | None]:
     return store.reencrypt(table, start)
+
+
+def _give_back(store: SqliteEventStore, rows: Sequence[LeasedRow]) -> None:
+    """End leases as if they had not begun, inside a transaction."""
+    for lease, _, names, *_ in rows:
+        store.settle([lease], give_back(load_names(names)))
