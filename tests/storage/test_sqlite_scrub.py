@@ -135,6 +135,7 @@ def test_reserved_bytes_are_not_written_to(path: Path) -> None:
         close_database(connection)
 
 
+@needs_posix
 def test_file_that_was_replaced_is_not_written_to(path: Path, db: sqlite3.Connection) -> None:
     """Nothing locks the file that has the name now, so it stays as it is."""
     sqlite_scrub.empty_log(db, 30)
