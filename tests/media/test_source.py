@@ -267,7 +267,9 @@ async def test_object_that_blocks_during_sending_is_blamed(
 
 @pytest.mark.parametrize("method", ["seekable", "tell", "seek", "read"])
 @pytest.mark.parametrize("max_side", [None, 100])
-async def test_blocking_object_times_out(sandbox: Sandbox, method: str, max_side: int | None) -> None:
+async def test_blocking_object_times_out(
+    sandbox: Sandbox, session: VerificationSession, method: str, max_side: int | None
+) -> None:
     """A file object that blocks in any of its methods before it is sent fails after `Timeouts.idle`."""
     released = threading.Event()
 
@@ -293,9 +295,10 @@ async def test_blocking_object_times_out(sandbox: Sandbox, method: str, max_side
     timeouts = Timeouts(idle=0.05)
     try:
         async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, timeouts=timeouts) as veriff:
-            session = await veriff.create_session()
+            # The session exists already: a busy machine may take longer to create it.
+            uploading = veriff.session(session.id)
             with pytest.raises(MediaSourceError, match="returned nothing") as caught:
-                await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", max_side=max_side))
+                await uploading.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", max_side=max_side))
     finally:
         released.set()
 
