@@ -164,7 +164,7 @@ class PostgresConnections:
         self._borrowed.clear()
         self._source.reset()
 
-    async def run(
+    async def run(  # noqa: PLR0913  what differs between transactions
         self,
         work: Callable[[Connection], Awaitable[_T]],
         *,
@@ -172,6 +172,7 @@ class PostgresConnections:
         before_commit: Callable[[], object] | None = None,
         is_idempotent: bool = False,
         autocommit: bool = False,
+        first: bytes = b"",
     ) -> _T:
         """Do some work in one transaction, with the isolation level READ COMMITTED.
 
@@ -183,6 +184,7 @@ class PostgresConnections:
                 it was stored, and is followed by another try only if the work is idempotent.
             is_idempotent: Whether it makes no difference if the transaction is committed twice.
             autocommit: Whether each statement is a transaction, which saves two round trips to the server.
+            first: A statement without parameters, which is sent together with the beginning of the transaction.
 
         Raises:
             InboxError: Or `JournalError`: it failed. The original message is left out, since it may quote what was
@@ -191,7 +193,12 @@ class PostgresConnections:
         """
         await self._prepare()
         return await self._transact(
-            work, seconds or self.timeout, before_commit, is_idempotent=is_idempotent, autocommit=autocommit
+            work,
+            seconds or self.timeout,
+            before_commit,
+            is_idempotent=is_idempotent,
+            autocommit=autocommit,
+            first=first,
         )
 
     async def run_outside_transaction(
@@ -342,7 +349,7 @@ class PostgresConnections:
             check_version(self._component, version, store=self._store)
         self._is_prepared = True
 
-    async def _transact(
+    async def _transact(  # noqa: PLR0913  see `run`
         self,
         work: Callable[[Connection], Awaitable[_T]],
         seconds: float,
@@ -350,8 +357,9 @@ class PostgresConnections:
         *,
         is_idempotent: bool = False,
         autocommit: bool = False,
+        first: bytes = b"",
     ) -> _T:
-        begin = None if autocommit else begin_statement(seconds)
+        begin = None if autocommit else b"; ".join(filter(None, (begin_statement(seconds), first)))
 
         async def do_tries() -> _T:
             tries = 0

@@ -40,6 +40,7 @@ __all__ = (
     "EventTables",
     "RecordCall",
     "lock_sessions",
+    "lock_statement",
 )
 
 # A subquery is computed once for each statement, so that conditions on times can use indexes.
@@ -62,7 +63,7 @@ DURABLE: Final = """CASE current_setting('synchronous_commit')
 See https://www.postgresql.org/docs/current/wal-async-commit.html.
 """
 
-_LOCK: Final = f"SELECT pg_advisory_xact_lock(lock), {DURABLE} FROM unnest(%(locks)s::bigint[]) AS locks (lock)"
+_LOCK: Final = f"SELECT pg_advisory_xact_lock(lock), {DURABLE} FROM unnest('{{%s}}'::bigint[]) AS locks (lock)"
 
 _READ: Final = f"""
 SELECT
@@ -243,9 +244,8 @@ class EventTables:
     async def insert_event(
         self, connection: Connection, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
     ) -> tuple[RecordResult, int | None]:
-        """Record an event; return the result, and the number of the session if it is new."""
+        """Record an event whose session is locked; return the result, and the number of the session if it is new."""
         session, key = digest_of(event.session_id or ""), digest_of(event.dedup_key)
-        await lock_sessions(connection, [session])
         row = await self._read(connection, event, session, key)
         if row is None:
             return RecordResult(event=event, ignored=IgnoredReason.ERASED), None
@@ -355,8 +355,13 @@ class EventTables:
         )
 
 
-async def lock_sessions(connection: Connection, digests: Collection[bytes]) -> None:
-    """Wait until no other transaction writes these sessions, and keep others waiting until this one ends."""
+def lock_statement(digests: Collection[bytes]) -> bytes:
+    """Return the statement of `lock_sessions`, which has no parameters."""
     # Sorted, so that two transactions never wait for each other.
     locks = sorted({int.from_bytes(digest[:8], "big", signed=True) for digest in digests})
-    await fetch_all(connection, _LOCK, {"locks": locks})
+    return (_LOCK % ",".join(map(str, locks))).encode()
+
+
+async def lock_sessions(connection: Connection, digests: Collection[bytes]) -> None:
+    """Wait until no other transaction writes these sessions, and keep others waiting until this one ends."""
+    await fetch_all(connection, lock_statement(digests))

@@ -43,7 +43,7 @@ from veriff_async._storage.postgres import PostgresConnections, execute, fetch_o
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, LeaseLostError
 from veriff_async.inbox._encrypted_search import check_empty_page
-from veriff_async.inbox._postgres_codec import PostgresCodec
+from veriff_async.inbox._postgres_codec import PostgresCodec, digest_of
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
     find_deliveries,
@@ -51,7 +51,7 @@ from veriff_async.inbox._postgres_deliveries import (
     requeue_event,
     settle_event,
 )
-from veriff_async.inbox._postgres_events import ChangePosition, EventTables, RecordCall
+from veriff_async.inbox._postgres_events import ChangePosition, EventTables, RecordCall, lock_statement
 from veriff_async.inbox._postgres_retention import (
     BATCH_SIZE,
     clear_files,
@@ -389,8 +389,12 @@ class PostgresInbox:
         def before_commit() -> None:
             call.sent = written
 
+        lock = lock_statement([digest_of(event.session_id or "")])
+
         return await repeat_until_known(
-            call, lambda: self._server.run(insert, before_commit=before_commit), lambda: self._server.is_closed
+            call,
+            lambda: self._server.run(insert, before_commit=before_commit, first=lock),
+            lambda: self._server.is_closed,
         )
 
     async def _clear_files(self) -> None:
