@@ -273,9 +273,9 @@ class QueueFile(Database):
     def complete(self, erasure_id: str, now: float) -> bool:
         """Complete an erasure, unless a step is left."""
         left = self._db.execute(
-            "SELECT (SELECT count(*) FROM session WHERE erasure = ?1 AND veriff = 'waiting')"
-            " + (SELECT count(*) FROM store WHERE erasure = ?1 AND done < 2)",
-            (erasure_id,),
+            "SELECT (SELECT count(*) FROM session WHERE erasure = ? AND veriff = 'waiting')"
+            " + (SELECT count(*) FROM store WHERE erasure = ? AND done < 2)",
+            (erasure_id, erasure_id),
         ).fetchone()[0]
         if left:
             return False
