@@ -122,3 +122,23 @@ async def test_text_of_another_session_is_refused(postgres: PostgresDatabase) ->
             with pytest.raises(InboxError, match="cannot be decrypted"):
                 await call
         assert [event_of("mine")] == list(await inbox.get_events("mine"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ring", [None, KeyRing([OLD])])
+async def test_unreadable_event_becomes_dead(postgres: PostgresDatabase, ring: KeyRing | None) -> None:
+    """An event that another program has damaged keeps neither its session nor other sessions waiting."""
+    async with PostgresInbox(postgres.url, encryption=ring) as inbox:
+        for session_id in ("damaged", "damaged", "good"):
+            await inbox.record(event_of(session_id, note=len(await inbox.get_events(session_id))), deliver=True)
+        damage = (
+            "UPDATE veriff_inbox_event SET body = set_byte(body, length(body) - 1, "
+            "255 - get_byte(body, length(body) - 1)) "
+            "WHERE number = (SELECT min(number) FROM veriff_inbox_event)"
+        )
+        await asyncio.to_thread(postgres.execute, damage)
+
+        assert ["good"] == [delivery.event.session_id for delivery in await inbox.lease(10, seconds=60)]
+        assert ["damaged"] == [delivery.event.session_id for delivery in await inbox.lease(10, seconds=60)]
+        (dead,) = await inbox.get_deliveries(status=DeliveryStatus.DEAD)
+        assert ("damaged", "The stored event cannot be read.") == (dead.session_id, dead.error)

@@ -1,8 +1,15 @@
-"""When a queued or leased event is due, by a clock that may be set back."""
+"""When a queued or leased event is due, by a clock that may be set back; and the outcome of one that cannot be read."""
 
 from __future__ import annotations
 
-__all__ = ("is_due",)
+from typing import Final
+
+from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
+
+__all__ = ("UNREADABLE", "is_due")
+
+UNREADABLE: Final = DeliveryOutcome(status=DeliveryStatus.DEAD, error="The stored event cannot be read.")
+"""The outcome of an event that another program has damaged, or moved to another session."""
 
 
 def is_due(due_at: float, span: float, now: float) -> bool:

@@ -79,6 +79,10 @@ class PostgresCodec:
             return None
         return decode(self._texts.decode(submission, "submission", decode(session)))
 
+    def lacks_key(self, *stored: bytes | None) -> bool:
+        """Return whether one of these texts can be read by another process only, which has its key."""
+        return any(text is not None and self._texts.lacks_key(text) for text in stored)
+
     def renew(self, kind: str, stored: bytes | None, session: bytes) -> bytes | None:
         """Return an ``event``, ``state`` or ``submission`` as it is stored now, if that differs.
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, LiteralString
 
+from veriff_async._protocol.delivery_schedule import UNREADABLE
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
+from veriff_async.errors import InboxError
 from veriff_async.inbox._postgres_codec import decode, digest_of
 from veriff_async.inbox._postgres_events import DURABLE, IS_VISIBLE, NOW, lock_sessions
 from veriff_async.models.delivery import Delivery, DeliveryRecord, DeliveryStatus
@@ -112,21 +114,36 @@ WHERE session.digest = %(session)s AND event.digest = %(key)s AND delivery.statu
 async def lease_events(
     connection: Connection, tables: EventTables, limit: int, seconds: float, token: bytes
 ) -> list[Delivery[WebhookEvent]]:
-    """Lease events that are due, one of each session; the token is new for each call."""
+    """Lease events that are due, one of each session; the token is new for each call.
+
+    An event that cannot be read becomes a dead letter: it would come back with each lease, and keep all others waiting.
+
+    Raises:
+        InboxError: This process lacks the key of one; the leases end with the transaction.
+    """
     values = tables.parameters(limit=limit, seconds=seconds, lease=token)
-    rows = await fetch_all(connection, _LEASE, values)
-    return [
-        Delivery(
-            event=tables.codec.load_event(kind, body, id_),
-            attempt=attempt,
-            state=None if state is None else tables.codec.load_state(state, id_, submission, touched),
-            ignored=None if ignored is None else IgnoredReason(ignored),
-            recorded_at=recorded_at,
-            handled_by=frozenset(handled_by),
-            lease=f"{event}:{token.hex()}",
-        )
-        for event, attempt, handled_by, kind, body, recorded_at, ignored, id_, state, submission, touched in rows
-    ]
+    deliveries: list[Delivery[WebhookEvent]] = []
+    for row in await fetch_all(connection, _LEASE, values):
+        event, attempt, handled_by, kind, body, recorded_at, ignored, id_, state, submission, touched = row
+        lease = f"{event}:{token.hex()}"
+        try:
+            delivery = Delivery(
+                event=tables.codec.load_event(kind, body, id_),
+                attempt=attempt,
+                state=None if state is None else tables.codec.load_state(state, id_, submission, touched),
+                ignored=None if ignored is None else IgnoredReason(ignored),
+                recorded_at=recorded_at,
+                handled_by=frozenset(handled_by),
+                lease=lease,
+            )
+        except InboxError:
+            if tables.codec.lacks_key(body, state, submission):
+                # Another process, or this one with the right ring, can handle it.
+                raise
+            await settle_event(connection, tables, lease, UNREADABLE)
+        else:
+            deliveries.append(delivery)
+    return deliveries
 
 
 async def extend_leases(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
 from veriff_async._protocol.delivery import give_back
+from veriff_async._protocol.delivery_schedule import UNREADABLE
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
     check_erasure,
@@ -40,7 +41,6 @@ from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
 from veriff_async.inbox._sqlite_watch import ChangePublisher, EventReader, EventWriter
 from veriff_async.models.decision_source import DecisionSource
-from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
 from veriff_async.models.inbox_search import SessionPage
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox._sqlite_deliveries import LeasedRow
     from veriff_async.inbox._sqlite_search import PageStart
     from veriff_async.inbox._sqlite_store import SqliteEventStore
-    from veriff_async.models.delivery import Delivery, DeliveryRecord
+    from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionSearch, SessionSummary
     from veriff_async.models.state import RecordResult, SessionState
@@ -69,8 +69,6 @@ _READER: Final = 1
 
 # Sessions that one transaction erases.
 _ERASED_AT_ONCE: Final = 50
-
-_UNREADABLE: Final = DeliveryOutcome(status=DeliveryStatus.DEAD, error="The stored event cannot be read.")
 
 
 class SqliteInbox:
@@ -210,7 +208,7 @@ class SqliteInbox:
             raise
         if unreadable:
             # They would come back with each lease, and keep the later events of their sessions waiting.
-            await self._group.run(lambda store: store.settle(unreadable, _UNREADABLE), worker=_WRITER, writes=True)
+            await self._group.run(lambda store: store.settle(unreadable, UNREADABLE), worker=_WRITER, writes=True)
         return found
 
     def _give_back(self, rows: Sequence[LeasedRow]) -> None:
