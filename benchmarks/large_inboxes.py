@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from veriff_async import WebhookEvent
 
-__all__ = ("main",)
+__all__ = ("Place", "event_of", "fill", "main", "measure", "measure_rate", "open_place")
 
 _CREDENTIALS: Final = Credentials(KEY, SECRET)
 _STORES: Final = ("sqlite", "redis", "postgres")
@@ -63,7 +63,8 @@ class Place:
 
 
 @contextmanager
-def _place(store: str, folder: Path) -> Iterator[Place | None]:
+def open_place(store: str, folder: Path) -> Iterator[Place | None]:
+    """Run the server of a store, and give the place of an empty inbox; ``None`` without a server."""
     if store == "sqlite":
         yield Place(store=store, address=str(folder / "inbox.db"))
         return
@@ -89,18 +90,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=_SAMPLES)
     options = parser.parse_args(arguments)
     for store in options.store or _STORES:
-        with TemporaryDirectory() as folder, _place(store, Path(folder)) as place:
+        with TemporaryDirectory() as folder, open_place(store, Path(folder)) as place:
             if place is None:
                 print(json.dumps({"store": store, "left out": "no server was found"}))
                 continue
             figures: dict[str, object] = {"store": store, "sessions": options.sessions, "events": options.events}
-            figures |= asyncio.run(_measure(place, options.sessions, options.events, options.samples))
+            figures |= asyncio.run(fill(place, options.sessions, options.events))
+            figures |= asyncio.run(measure(place, options.sessions, options.samples))
             if options.seconds:
-                figures |= _measure_rate(place, options.rate, options.seconds, options.processes)
+                figures |= measure_rate(place, options.rate, options.seconds, options.processes)
             print(json.dumps(figures), flush=True)
 
 
-async def _measure(place: Place, sessions: int, events: int, samples: int) -> dict[str, object]:
+async def fill(place: Place, sessions: int, events: int) -> dict[str, object]:
+    """Record a session and copy it, and return the duration and the size."""
     started = time.perf_counter()
     template = event_of(0)
     async with place.open() as inbox:
@@ -111,9 +114,15 @@ async def _measure(place: Place, sessions: int, events: int, samples: int) -> di
     await FILLERS[place.store](place.address, session_id, sessions - 1)
     figures: dict[str, object] = {"filled_s": round(time.perf_counter() - started, 1)}
     figures["stored_mb"] = round(await stored_bytes(place.store, place.address) / 1e6)
+    return figures
 
+
+async def measure(place: Place, sessions: int, samples: int) -> dict[str, object]:
+    """Measure an inbox with many sessions."""
+    figures: dict[str, object] = {}
+    session_id = event_of(0).session_id or ""
     started = time.perf_counter()
-    async with place.open() as inbox:
+    async with place.open(Retention(max_sessions=2 * sessions)) as inbox:  # deletes nothing
         await inbox.get_states([session_id])
         figures["start_ms"] = round((time.perf_counter() - started) * 1e3, 1)
         numbers = iter(range(1, sys.maxsize))
@@ -145,7 +154,7 @@ async def _time(name: str, samples: int, call: Callable[[], Awaitable[object]]) 
     return {f"{name}_ms": {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2), "max": round(max(times), 1)}}
 
 
-def _measure_rate(place: Place, rate: int, seconds: float, processes: int) -> dict[str, object]:
+def measure_rate(place: Place, rate: int, seconds: float, processes: int) -> dict[str, object]:
     """Record at a rate in several processes, and count the sessions of which another process was woken."""
     context = multiprocessing.get_context("spawn")
     ready, ended = context.Event(), context.Event()
