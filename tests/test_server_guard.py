@@ -17,8 +17,9 @@ import subprocess, sys, time
 from pathlib import Path
 from tests.server_guard import ServerGuard
 guard = ServerGuard(Path(sys.argv[1]), "QUIT")
-server = subprocess.Popen((sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"))
+server = subprocess.Popen((sys.executable, "-c", "import time; time.sleep(600)"))
 guard.watch(server)
+print("ready", flush=True)  # only now, since the guard cannot end a server that it does not know
 time.sleep(600)
 """
 
