@@ -20,6 +20,7 @@ if [ -n "$pid" ] && kill "-$1" "$pid"; then
   kill -CONT "$pid"
   tries=0
   while [ "$tries" -lt 300 ] && kill -0 "$pid"; do tries=$((tries + 1)); sleep 0.1; done
+  kill -KILL "$pid"
 fi
 rm -rf -- "$2"
 """

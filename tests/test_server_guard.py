@@ -16,7 +16,7 @@ TESTS: Final = """
 import subprocess, sys, time
 from pathlib import Path
 from tests.server_guard import ServerGuard
-guard = ServerGuard(Path(sys.argv[1]), "QUIT")
+guard = ServerGuard(Path(sys.argv[1]), "TERM")  # a shell that starts tests in the background ignores SIGQUIT for them
 server = subprocess.Popen((sys.executable, "-c", "import time; time.sleep(600)"))
 guard.watch(server)
 print("ready", flush=True)  # only now, since the guard cannot end a server that it does not know
