@@ -135,6 +135,96 @@ def test_reserved_bytes_are_not_written_to(path: Path) -> None:
         close_database(connection)
 
 
+def test_writer_without_pause_makes_the_scrub_fail(path: Path, db: sqlite3.Connection) -> None:
+    """While others fill the log again and again, no page is written, and SQLite's own error follows the timeout."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def write(statement: str) -> None:
+            if statement == "BEGIN IMMEDIATE":
+                other.execute(CHANGE)
+
+        db.set_trace_callback(write)
+        with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+            sqlite_scrub.scrub(db, path, CHANGE, timeout=0)
+        db.set_trace_callback(None)
+        assert not db.in_transaction
+    sqlite_scrub.scrub(db, path, CHANGE, timeout=30)
+    check_scrubbed(path)
+
+
+def test_pages_that_another_process_has_cut_off_are_skipped(path: Path, db: sqlite3.Connection) -> None:
+    """A file that became shorter since its pages were listed does not grow again."""
+    sizes = list[int]()
+
+    def shorten(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE" and not sizes:
+            sizes.append(path.stat().st_size)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("VACUUM")
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sizes.append(path.stat().st_size)
+
+    db.set_trace_callback(shorten)
+    sqlite_scrub.scrub(db, path, CHANGE, timeout=30)
+    assert sizes[0] > sizes[1] == path.stat().st_size
+    check_scrubbed(path)
+
+
+def test_part_of_a_page_at_the_end_of_the_file_is_ignored(path: Path, db: sqlite3.Connection) -> None:
+    """A disk that was full can leave a part of a page, which belongs to no table."""
+    sqlite_scrub.empty_log(db, 30)
+    with path.open("ab") as file:
+        file.write(b"\r" * 100)
+    sqlite_scrub.scrub(db, path, CHANGE, timeout=30)
+    check_scrubbed(path)
+
+
+def test_file_that_is_not_plain_sqlite_is_not_written_to(path: Path, db: sqlite3.Connection) -> None:
+    """Encrypted files, which have another beginning, and pages of another size are left to SQLite."""
+    sqlite_scrub.empty_log(db, 30)
+    with path.open("rb") as file:
+        assert sqlite_scrub.is_plain_format(file.fileno(), 512)
+        assert not sqlite_scrub.is_plain_format(file.fileno(), 4096)
+    other = path.with_name("other")
+    for content in (b"", b"SQLite format 3\0", b"encrypted" * 100):
+        other.write_bytes(content)
+        with other.open("rb") as file:
+            assert not sqlite_scrub.is_plain_format(file.fileno(), 512)
+    assert not sqlite_scrub._has_log(other)
+
+
+def page_of_leaf(*, cells: int, end: int, block: int = 0, content: dict[int, bytes] | None = None) -> bytes:
+    """Return a page of a leaf with a number of cells, the begin of their content and the place of a deleted one."""
+    page = bytearray(512)
+    page[0] = 13
+    page[1:3], page[3:5], page[5:7] = block.to_bytes(2), cells.to_bytes(2), end.to_bytes(2)
+    for place, text in (content or {}).items():
+        page[place : place + len(text)] = text
+    return bytes(page)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page_of_leaf(cells=1, end=600, content={20: b"data"}), id="content after the end"),
+        pytest.param(page_of_leaf(cells=250, end=100, content={20: b"data"}), id="cells over the content"),
+        pytest.param(page_of_leaf(cells=0, end=400, block=400, content={400: b"\0\0\0\3"}), id="block too small"),
+        pytest.param(page_of_leaf(cells=0, end=400, block=400, content={400: b"\0\0\2\0"}), id="block too large"),
+        pytest.param(b"\1" + page_of_leaf(cells=0, end=400, content={20: b"data"})[1:], id="other kind"),
+    ],
+)
+def test_page_that_contradicts_itself_is_not_written_to(page: bytes) -> None:
+    """A page that is damaged, or only looks like one of a B-tree, keeps every byte."""
+    assert [] == list(sqlite_scrub.unused_ranges(page, 0, 512))
+
+
+def test_blocks_of_deleted_rows_end_where_they_go_back() -> None:
+    """The list of deleted rows is followed in ascending order only, so a circle in a damaged page ends."""
+    content = {400: b"\1\xa4\0\6ab", 420: b"\1\x90\0\6cd"}
+    page = page_of_leaf(cells=0, end=400, block=400, content=content)
+    assert [(404, 406), (424, 426)] == list(sqlite_scrub.unused_ranges(page, 0, 512))
+
+
 @needs_posix
 def test_file_that_was_replaced_is_not_written_to(path: Path, db: sqlite3.Connection) -> None:
     """Nothing locks the file that has the name now, so it stays as it is."""

@@ -1,0 +1,143 @@
+"""A file of SQLite is opened, created and upgraded as a whole or not at all, and its guard notices when it is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.conditions import needs_posix
+from veriff_async import ConfigurationError
+from veriff_async._storage import sqlite_file
+from veriff_async._storage.sqlite_file import (
+    Database,
+    FileGuard,
+    FileReplacedError,
+    Schema,
+    close_database,
+    connect,
+    open_descriptor,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA: Final = Schema(owner="test", application_id=7, version=1, script="CREATE TABLE first (id INTEGER);\n")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of the file."""
+    return tmp_path / "file.db"
+
+
+def test_path_that_cannot_be_opened_is_not_kept_as_open(tmp_path: Path) -> None:
+    """A failed opening raises SQLite's error and leaves no trace, so a later one is judged by itself."""
+    before = set(sqlite_file._open_files)
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        connect(tmp_path, timeout=0, owner="test")
+    assert before == sqlite_file._open_files
+
+
+@needs_posix
+def test_descriptor_of_a_deleted_file_is_closed_with_its_last_connection(path: Path) -> None:
+    """The disk gets the space of a deleted file back as soon as no store uses the file."""
+    db, other = (connect(path, timeout=30, owner="test") for _ in range(2))
+    with open_descriptor(path, db) as descriptor:
+        pass
+    path.unlink()
+    close_database(other)
+    assert descriptor in sqlite_file._descriptors.values()
+    close_database(db)
+    assert descriptor not in sqlite_file._descriptors.values()
+
+
+def test_database_without_a_shared_log_is_refused() -> None:
+    """A database whose processes could not see each other's log is refused, and the error says where to put it."""
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as db,
+        pytest.raises(ConfigurationError, match="put it on a disk of this machine"),
+    ):
+        sqlite_file._prepare(db, SCHEMA, 0)
+
+
+def test_upgrade_that_fails_changes_nothing(path: Path) -> None:
+    """All statements of an upgrade are one transaction, so that the earlier version still opens the file."""
+    Database(path, SCHEMA, timeout=30).close()
+    script = "CREATE TABLE second (id INTEGER);\nCREATE NONSENSE;\n"
+    with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+        Database(path, Schema(owner="test", application_id=7, version=2, script=script), timeout=30)
+    with closing(sqlite3.connect(path)) as db:
+        assert [("first",)] == db.execute("SELECT name FROM sqlite_schema").fetchall()
+        assert (1,) == db.execute("PRAGMA user_version").fetchone()
+    Database(path, SCHEMA, timeout=30).close()
+
+
+def test_opening_waits_for_another_writer_before_it_switches_the_log_on(path: Path) -> None:
+    """A process that holds a new file for a moment delays the switch to the write-ahead log, and does not fail it."""
+    statements = list[str]()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as db,
+    ):
+        other.execute("CREATE TABLE first (id INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+
+        def release(statement: str) -> None:
+            statements.append(statement)
+            if len(statements) == 2:
+                other.execute("ROLLBACK")
+
+        db.set_trace_callback(release)
+        assert "wal" == sqlite_file._switch_to_wal(db, 30)
+    assert ["PRAGMA journal_mode = WAL"] * 2 == statements[:2]
+
+
+def test_opening_gives_up_when_the_timeout_is_over(path: Path) -> None:
+    """A writer that never lets go of the file makes the opening fail with SQLite's error."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            Database(path, SCHEMA, timeout=0)
+        other.execute("ROLLBACK")
+        Database(path, SCHEMA, timeout=30).close()
+
+
+@needs_posix
+def test_log_that_is_created_later_is_guarded_too(path: Path) -> None:
+    """The guard accepts the log when SQLite creates it, and notices when it is deleted after that."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE first (id INTEGER)")
+        guard = FileGuard(path, db)
+        guard.check()
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("INSERT INTO first VALUES (1)")
+        guard.check()
+        path.with_name(f"{path.name}-wal").unlink()
+        with pytest.raises(FileReplacedError):
+            guard.check()
+
+
+def test_file_without_a_connection_may_not_become_shorter(path: Path) -> None:
+    """A file that only grows was copied over if it is shorter than before."""
+    path.write_bytes(b"x" * 100)
+    guard = FileGuard(path)
+    path.write_bytes(b"x" * 200)
+    guard.check()
+    path.write_bytes(b"x" * 199)
+    with pytest.raises(FileReplacedError):
+        guard.check()
+
+
+@needs_posix
+def test_shorter_file_that_is_no_database_is_noticed(path: Path) -> None:
+    """A file that was overwritten with other content is lost, although SQLite cannot say how long it was."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE first (id INTEGER)")
+        db.execute("INSERT INTO first VALUES (zeroblob(20000))")
+        guard = FileGuard(path, db)
+        path.write_bytes(b"another program's" * 500)
+        with pytest.raises(FileReplacedError):
+            guard.check()
