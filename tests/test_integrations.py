@@ -206,3 +206,18 @@ def test_receiver_options_are_options_of_the_receiver() -> None:
     parameters = signature(WebhookReceiver).parameters
     for name, kind in ReceiverOptions.__annotations__.items():
         assert parameters[name].annotation == getattr(kind, "__forward_arg__", kind)
+
+
+@pytest.mark.anyio
+async def test_integration_without_a_client_is_rotated_and_removed() -> None:
+    """An integration whose client was never opened gets new credentials, and is removed, without opening one."""
+    shop = Credentials("3f2504e0-4f89-11d3-9a0c-0305e82c3301", "secret of the shop")
+    async with Integrations({"shop": Integration(shop, MemoryInbox())}) as integrations:
+        rotated = shop.with_rotated_secret("the next secret")
+        integrations.set_credentials("shop", rotated)
+        assert rotated == integrations["shop"].credentials
+
+        removed = await integrations.remove("shop")
+
+        assert rotated == removed.credentials
+        assert [] == list(integrations)

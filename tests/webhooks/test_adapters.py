@@ -167,6 +167,31 @@ async def test_asgi_passes_a_failed_startup_on(receiver: WebhookReceiver) -> Non
     assert ["lifespan.startup.failed"] == [heard["type"] for heard in said]
 
 
+@pytest.mark.parametrize("reads", [False, True])
+async def test_asgi_around_an_application_that_answers_no_lifespan(
+    receiver: WebhookReceiver,
+    reads: bool,  # noqa: FBT001
+) -> None:
+    """An application that returns without an answer, after the startup event or before, leaves the lifespan to us."""
+
+    async def inner(scope: object, receive: Callable[..., object], send: object) -> None:
+        if reads:
+            await receive()  # type: ignore[misc]
+
+    events = ["lifespan.startup", "lifespan.unknown"]
+    said: list[MutableMapping[str, object]] = []
+
+    async def receive() -> MutableMapping[str, object]:
+        return {"type": events.pop(0)}
+
+    async def send(heard: MutableMapping[str, object]) -> None:
+        said.append(heard)
+
+    await asgi_app(receiver, fallback=inner)({"type": "lifespan"}, receive, send)
+    assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == [heard["type"] for heard in said]
+    assert [] == events
+
+
 async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
     """A websocket is closed before it is opened, and unknown kinds of connection are ignored."""
     said: list[MutableMapping[str, object]] = []

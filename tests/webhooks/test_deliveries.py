@@ -794,3 +794,39 @@ def test_inbox_without_a_queue_cannot_have_handlers() -> None:
     receiver = WebhookReceiver(CREDENTIALS, PlainInbox())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="DeliveryInbox"):
         receiver.on(SessionEvent)(print)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_progress_that_is_not_stored(is_lost: bool) -> None:  # noqa: FBT001
+    """An inbox that fails between two handlers ends no attempt; a lease that was lost there ends it immediately."""
+
+    class Forgetful(MemoryInbox):
+        async def settle(self, delivery: AnyDelivery, outcome: DeliveryOutcome) -> bool:
+            if outcome.status is not DeliveryStatus.LEASED:
+                return await super().settle(delivery, outcome)
+            if is_lost:
+                return False
+            raise InboxError
+
+    called: list[str] = []
+    inbox = Forgetful()
+    async with WebhookReceiver(CREDENTIALS, inbox, delivery=MANUAL, telemetry=False) as receiver:
+        for name in ("first", "second"):
+
+            def note(_delivery: AnyDelivery, name: str = name) -> None:
+                called.append(name)
+
+            receiver.on(SessionEvent, name=name)(note)
+        await take(receiver)
+        assert 1 == await receiver.handle_pending()
+        statistics = receiver.statistics()
+
+    assert (["first"] if is_lost else ["first", "second"]) == called
+    assert (0 if is_lost else 1) == statistics.events_handled
+
+
+async def test_refusal_without_telemetry(inbox: MemoryInbox) -> None:
+    """A receiver without telemetry counts what it refuses all the same."""
+    async with WebhookReceiver(CREDENTIALS, inbox, telemetry=False) as receiver:
+        assert 401 == (await receiver.handle("POST", {}, b"{}")).status
+        assert 1 == receiver.statistics().refused

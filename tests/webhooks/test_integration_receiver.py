@@ -15,6 +15,8 @@ from tests.webhooks.conftest import PATH, message, under_aiohttp, under_uvicorn
 from veriff_async import (
     ConfigurationError,
     Credentials,
+    DeliveryPolicy,
+    InboxError,
     InvalidArgumentError,
     SessionEvent,
     SignatureError,
@@ -447,3 +449,25 @@ def test_separate_integrations_are_those_that_no_message_can_confuse(given: dict
         assert not all(is_separate(*pair) for pair in pairs)
     else:
         assert all(is_separate(*pair) for pair in pairs)
+
+
+@pytest.mark.anyio
+async def test_inbox_that_fails_keeps_no_other_from_its_handlers() -> None:
+    """`handle_pending` raises the error of an inbox only after the handlers of all other integrations were called."""
+
+    class Failing(MemoryInbox):
+        async def lease(self, limit: int, *, seconds: float) -> list[Delivery[WebhookEvent]]:
+            raise InboxError
+
+    policy = DeliveryPolicy(background=False)
+    seen: list[Delivery[WebhookEvent]] = []
+    receiver = IntegrationReceiver({"shop": WebhookReceiver(SHOP, Failing(), on_event=seen.append, delivery=policy)})
+    # Not open yet, so neither is the one that is added.
+    receiver.add("bank", WebhookReceiver(BANK, MemoryInbox(), on_event=seen.append, delivery=policy))
+    async with receiver:
+        body = message(session_id="s1")
+        await receiver.receive(sign(body, BANK), body)
+        with pytest.raises(InboxError):
+            await receiver.handle_pending()
+
+    assert ["s1"] == [delivery.event.session_id for delivery in seen]
