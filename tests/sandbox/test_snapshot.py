@@ -204,6 +204,15 @@ async def test_a_snapshot_can_be_a_file(filled: Sandbox, tmp_path: Path) -> None
         await filled.restore(5)  # type: ignore[arg-type]
 
 
+async def test_a_picture_that_was_deleted_is_an_error_of_the_snapshot(filled: Sandbox) -> None:
+    """A snapshot without a picture would be refused later, so none is made; the error names no path."""
+    path = next(media.path for session in filled.sessions for media in session.media)
+    await to_thread.run_sync(path.unlink)
+    with pytest.raises(ConfigurationError, match=r"cannot be read .*: restore it in the media folder") as caught:
+        await filled.snapshot()
+    assert str(path) not in str(caught.value)
+
+
 def rewrite(archive: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """Return an archive whose JSON is changed."""
     files = read(archive)
@@ -234,6 +243,13 @@ def _first(document: dict[str, Any]) -> dict[str, Any]:
     return session
 
 
+def _digest(archive: bytes) -> str:
+    """Return the SHA-256 that names the first picture."""
+    digest = _first(json.loads(read(archive)["snapshot.json"]))["attempts"][0]["media"][0]["sha256"]
+    assert isinstance(digest, str)
+    return digest
+
+
 HOSTILE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "not a ZIP": lambda _: b"{}",
     "empty": lambda _: b"",
@@ -250,6 +266,20 @@ HOSTILE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "wrong type": lambda archive: rewrite(archive, lambda document: _first(document).update(vendor_data=5)),
     "boolean number": lambda archive: rewrite(archive, lambda document: _first(document).update(resubmissions=True)),
     "unknown status": lambda archive: rewrite(archive, lambda document: _first(document).update(status="x")),
+    "number as status": lambda archive: rewrite(archive, lambda document: _first(document).update(status=5)),
+    "list as an object": lambda archive: rewrite(archive, lambda document: _first(document).update(person=[])),
+    "no list of attempts": lambda archive: rewrite(
+        archive, lambda document: document["state"]["webhooks"][0].update(attempts={})
+    ),
+    "size of a file": lambda archive: rewrite(
+        archive, lambda document: _first(document)["attempts"][0]["media"][0].update(size=1)
+    ),
+    "another digest": lambda archive: pack(
+        {
+            name.replace(_digest(archive), "0" * 64): body.replace(_digest(archive).encode(), b"0" * 64)
+            for name, body in read(archive).items()
+        }
+    ),
     "naive time": lambda archive: rewrite(
         archive, lambda document: _first(document).update(created_at="2025-01-01T00:00:00")
     ),

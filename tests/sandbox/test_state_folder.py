@@ -264,6 +264,44 @@ async def test_other_content_is_refused(tmp_path: Path, damage: str) -> None:
         await Sandbox(state_folder=tmp_path).__aenter__()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("file/state", "Not a directory"), ("taken", "names a folder"), ("locked", "in use by another sandbox")],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other words for it")
+async def test_a_folder_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, name: str, message: str) -> None:
+    """The error names the problem and the remedy without the path, and the folder is not left locked."""
+
+    def check() -> None:
+        (tmp_path / "file").write_bytes(b"")
+        (tmp_path / "taken" / "state.db").mkdir(parents=True)
+        holder = StateFolder(tmp_path / "locked")
+        try:
+            for _ in range(2):
+                with pytest.raises(ConfigurationError, match=message) as caught:
+                    StateFolder(tmp_path / name)
+                assert str(tmp_path) not in str(caught.value)
+        finally:
+            holder.close()
+        StateFolder(tmp_path / "locked").close()
+
+    await to_thread.run_sync(check)
+
+
+async def test_a_folder_without_its_pictures_is_a_folder_without_files(tmp_path: Path) -> None:
+    """The folder of the pictures may be missing at a start."""
+
+    def load() -> None:
+        folder = StateFolder(tmp_path)
+        try:
+            assert (None, None) == folder.load()
+        finally:
+            folder.close()
+
+    await to_thread.run_sync(load)
+    assert not await to_thread.run_sync((tmp_path / "media").exists)
+
+
 def test_a_full_disk_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose change cannot be written gets 507 with the reason, and is written once there is room."""
     folders: list[StateFolder] = []

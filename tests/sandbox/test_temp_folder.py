@@ -236,3 +236,41 @@ def test_with_block_removes_the_folder(tmp_path: Path) -> None:
     with Sandbox():
         assert 1 == len(list(tmp_path.iterdir()))
     assert [] == list(tmp_path.iterdir())
+
+
+def test_folder_that_another_one_replaces_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock on a folder that has lost its name to a new one is useless, and counts as one of another process."""
+    import fcntl  # noqa: PLC0415  Windows has no such module
+
+    path = tmp_path / "state"
+    path.mkdir()
+    lock = fcntl.flock
+
+    def replace(descriptor: int, operation: int) -> None:
+        lock(descriptor, operation)
+        if not (tmp_path / "old").exists():
+            path.rename(tmp_path / "old")
+            path.mkdir()
+
+    monkeypatch.setattr(fcntl, "flock", replace)
+    with pytest.raises(BlockingIOError):
+        lock_folder(path)
+    lock_folder(path)()
+
+
+def test_only_the_process_that_locked_a_folder_unlocks_it(tmp_path: Path) -> None:
+    """A forked child that ends closes its descriptor only, and the folder stays locked."""
+    unlock = lock_folder(tmp_path)
+    assert isinstance(unlock, partial)
+    unlock.func(os.dup(unlock.args[0]), os.getpid() + 1)
+    with pytest.raises(BlockingIOError):
+        lock_folder(tmp_path)
+    unlock()
+    lock_folder(tmp_path)()
+
+
+def test_folder_that_does_not_exist_cannot_be_locked(tmp_path: Path) -> None:
+    """The lock is on the folder itself, and creates none."""
+    with pytest.raises(FileNotFoundError):
+        lock_folder(tmp_path / "missing")
+    assert [] == list(tmp_path.iterdir())

@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, ConnectError, RetryPolicy, VeriffClient
@@ -172,7 +178,7 @@ def test_kill_between_the_files_of_an_authority_leaves_a_usable_folder(tmp_path:
     assert second.ca_file.read_bytes() == second.ca_pem
 
 
-@pytest.mark.parametrize("damage", ["missing", "not PEM", "another key", "encrypted"])
+@pytest.mark.parametrize("damage", ["missing", "not PEM", "another key", "encrypted", "password"])
 def test_unusable_files_are_refused_at_the_start(files: TLSFiles, tmp_path: Path, damage: str) -> None:
     """Files that are missing, damaged, unrelated or have a password are one sentence that names the class."""
     key = tmp_path / "key.pem"
@@ -183,6 +189,10 @@ def test_unusable_files_are_refused_at_the_start(files: TLSFiles, tmp_path: Path
     elif damage == "encrypted":
         text = files.private_key.read_text().replace("EC PRIVATE", "ENCRYPTED PRIVATE")
         key.write_text(text.replace("BEGIN PRIVATE", "BEGIN ENCRYPTED PRIVATE"))
+    elif damage == "password":
+        private_key = load_pem_private_key(files.private_key.read_bytes(), None)
+        secret = BestAvailableEncryption(b"secret")
+        key.write_bytes(private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
     broken = TLSFiles(certificate=files.certificate, private_key=key)
 
     with pytest.raises(ConfigurationError, match="TLSFiles cannot be used"), Sandbox(tls=broken):

@@ -274,6 +274,53 @@ def test_order_of_events_is_kept() -> None:
     assert [f"w{number}" for number in range(21)] == [attempt.id for attempt in queue.take(START, limit=100)]
 
 
+def test_restart_drops_what_was_dropped_during_its_attempt() -> None:
+    """A stop interrupts attempts: those of dropped webhooks are not repeated, the others are."""
+    queue = WebhookQueue()
+    for number in range(2):
+        queue.add(new_record(number, START))
+    queue.take(START, limit=100)
+    queue.drop(queue.get("w0"))
+    queue.resume()
+
+    assert [WebhookState.DROPPED, WebhookState.PENDING] == [queue.get(f"w{number}").state for number in range(2)]
+    assert ["w1"] == [attempt.id for attempt in queue.take(START, limit=100)]
+
+
+def test_restored_webhooks_keep_their_order() -> None:
+    """A webhook that follows another one still waits for it, and one whose predecessor is gone waits for none."""
+    queue, restored = WebhookQueue(), WebhookQueue()
+    for number in range(4):
+        queue.add(new_record(number, START))
+    queue.hold(Selection())
+    queue.reorder([queue.get(f"w{number}") for number in (2, 1, 0)])
+    queue.release(Selection())
+    records = list(queue.records())
+    records[3].after = "unknown"
+    restored.restore(records, queue.holds)
+
+    order = []
+    while taken := restored.take(START, limit=100):
+        for attempt in taken:
+            order.append(attempt.id)
+            restored.finish(attempt, result_of(attempt, 200, START), retry_at=START)
+    assert ["w2", "w1", "w0"] == [webhook for webhook in order if webhook != "w3"]
+    assert "w3" in order
+
+
+def test_sessions_without_webhooks_are_forgotten() -> None:
+    """The oldest finished webhooks are removed, and with the last one of a session the session."""
+    queue = WebhookQueue(max_finished=1)
+    for number, session_id in enumerate(SESSIONS):
+        queue.add(new_record(number, START, session_id))
+    for attempt in queue.take(START, limit=100):
+        queue.finish(attempt, result_of(attempt, 200, START), retry_at=START)
+
+    assert [0, 1] == [len(queue.records(session_id)) for session_id in SESSIONS]
+    with pytest.raises(InvalidArgumentError):
+        queue.get("w0")
+
+
 @pytest.mark.parametrize("count", [10_000])
 def test_ten_thousand_held_webhooks_leave_in_order(count: int) -> None:
     """Hold, reorder and release cost no search for each webhook."""

@@ -278,6 +278,20 @@ def test_sandbox_refuses_an_unknown_profile(value: object, message: str) -> None
         Sandbox(**options)  # type: ignore[arg-type]  # the wrong type is the subject
 
 
+@pytest.mark.parametrize("value", [5, ["a"]])
+def test_profile_is_parsed_from_text_only(value: object) -> None:
+    """Another type is one sentence with the name of the type."""
+    with pytest.raises(ConfigurationError, match=f"must be text or bytes, not {type(value).__name__}: pass"):
+        ChaosProfile.parse(value)  # type: ignore[arg-type]  # the wrong type is the subject
+
+
+def test_retry_after_of_a_fault_is_a_number_or_a_date() -> None:
+    """The header of RFC 9110 has seconds or a date, and so has the profile."""
+    faults = '[[requests]]\n[[requests.faults]]\nkind = "status"\nweight = 0.1\nstatus = 503\nretry_after = '
+    for value, header in (("3", "3"), ('"Fri, 31 Dec 2027 23:59:59 GMT"', "Fri, 31 Dec 2027 23:59:59 GMT")):
+        assert header in repr(ChaosProfile.parse(faults + value))
+
+
 @pytest.mark.parametrize("name", ChaosProfile.shipped())
 def test_shipped_profile_states_its_purpose(name: str) -> None:
     """Each has its name, a description and comments, and round-trips."""

@@ -104,8 +104,8 @@ async def test_webhook_is_delayed_dropped_delivered_and_repeated(
         assert (303, f"{path}?done={action}") == (reply.status, reply.headers["Location"])
         await caller.sandbox.wait_idle()
         assert [state] == [each.state for each in caller.sandbox.webhooks]
-    for action in ("drop", "deliver"):
-        assert 422 == (await send_form(caller, f"{path}/{action}")).status
+    for action in ("drop", "deliver", "delay"):
+        assert 422 == (await send_form(caller, f"{path}/{action}", seconds="5")).status
     await send_form(caller, f"{WEBHOOKS}/release")
     reply = await send_form(caller, path + "/duplicate")
     assert "The webhook is posted again" in await show(caller, reply.headers["Location"])

@@ -13,9 +13,11 @@ from multidict import CIMultiDict
 
 from veriff_async import ConfigurationError
 from veriff_async.sandbox import Sandbox, VirtualClock
+from veriff_async.sandbox._control.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tests.sandbox.conftest import Caller, StartSandbox
 
@@ -293,3 +295,10 @@ async def test_malformed_requests_are_not_logged(caller: Caller, caplog: pytest.
             assert b" 40" in b"".join([part async for part in connection])[:20]
 
     assert [] == caplog.records
+
+
+def test_a_token_that_cannot_be_kept_is_a_clear_error(tmp_path: Path) -> None:
+    """The token is kept in a file of the state folder; without the folder the error names the remedy, not the path."""
+    with pytest.raises(ConfigurationError, match=r"cannot be kept in token .*: pass control_token") as caught:
+        Access(None, ()).keep_token(tmp_path / "missing" / "token")
+    assert str(tmp_path) not in str(caught.value)
