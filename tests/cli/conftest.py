@@ -169,6 +169,47 @@ def invoke_in_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[i
     return call
 
 
+class _BrokenOutput(StringIO):
+    """The output of a program to a pipe without a reader, or to a full disk: the first flush of some text fails.
+
+    Later ones succeed, because a program redirects its output to the null device after the failure.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        """Take the error of the flush."""
+        super().__init__()
+        self._errors = [error]
+
+    def flush(self) -> None:
+        """Fail once."""
+        if self.getvalue() and self._errors:
+            raise self._errors.pop()
+
+
+@pytest.fixture
+def invoke_with_broken_output(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """Return a function that runs the command in this process with a standard output that cannot be flushed.
+
+    It returns the exit code and standard error.
+    """
+    for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+        monkeypatch.delenv(name)
+
+    def call(error: OSError, *arguments: str, **variables: str) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "stdout", _BrokenOutput(error))
+            patch.setattr(sys, "stderr", errors := StringIO())
+            with pytest.raises(SystemExit) as ended:
+                cli.main(arguments, "veriff-async")
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, errors.getvalue()
+
+    return call
+
+
 @pytest.fixture
 def run_in_terminal() -> Callable[..., tuple[int, str]]:
     """Return a function that runs the command in a terminal and returns exit code and output.

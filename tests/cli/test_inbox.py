@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -163,6 +164,9 @@ def test_show_has_state_and_events_without_personal_data(invoke: Invoke, path: P
     assert ["event", "submitted 7002", "dead, attempt 1"] == lines(result)[-2][1:]
     assert f"Event 1: {ERROR}" in result.stdout
 
+    handled = lines(invoke("inbox", "show", BEN, "--inbox", str(path)))
+    assert ["handled", "handled"] == [cells[-1] for cells in handled[-2:]]
+
     plain = invoke("inbox", "show", CAT, "--inbox", str(path), "--json")
     document = json.loads(plain.stdout)
     assert {"status": "approved", "code": 9001} == document["decision"]
@@ -215,6 +219,63 @@ def test_export_replaces_a_file_only_if_asked_to(invoke: Invoke, path: Path, tmp
     missing = invoke("inbox", "export", str(tmp_path / "no" / "file"), "--inbox", str(path))
     assert (1, True) == (missing.exit_code, "FILE cannot be written" in missing.stderr)
     assert {"inbox.db", "events.jsonl"} == {each.name for each in tmp_path.iterdir() if each.is_file()}
+
+
+def test_large_export_is_written_in_pieces(invoke: Invoke, path: Path, tmp_path: Path) -> None:
+    """More than fits into one piece is complete in the file, and people get the number of events."""
+    members = {"id": CAT, "status": "approved", "code": 9001, "attemptId": "second", "comment": "x" * 300_000}
+    large = event_from({"status": "success", "verification": members})
+    use(lambda inbox: inbox.record(large), path)
+    file = tmp_path / "events.jsonl"
+
+    result = invoke("inbox", "export", str(file), "--inbox", str(path))
+
+    assert (0, "", "5 events written.") == (result.exit_code, result.stdout, result.stderr.splitlines()[-1])
+    assert 5 == len(list(map(json.loads, file.read_text().splitlines())))
+
+
+def test_export_ends_with_the_reader_of_a_pipe(
+    path: Path, invoke_with_broken_output: Callable[..., tuple[int, str]]
+) -> None:
+    """A reader that has enough, like head, is no error; a full disk is."""
+    command, full = ("inbox", "export", "--inbox", str(path)), OSError(errno.ENOSPC, "No space left on device")
+
+    assert (0, "") == invoke_with_broken_output(BrokenPipeError(), *command)
+    code, errors = invoke_with_broken_output(full, *command)
+
+    assert (1, True) == (code, "No space left" in errors)
+
+
+@needs_posix
+def test_export_that_fails_leaves_no_part(tmp_path: Path) -> None:
+    """A full disk, a folder that has taken the name, and any other error delete the incomplete file."""
+    import resource  # noqa: PLC0415  missing on Windows
+
+    def fill_disk(target: ExportFile) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            target.write_lines(["x" * 10_000])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def take_name(target: ExportFile) -> None:
+        file.mkdir()
+        target.finish()
+
+    def fail(_target: ExportFile) -> None:
+        msg = "a defect"
+        raise KeyError(msg)
+
+    file = tmp_path / "events.jsonl"
+    for work, error, words in (
+        (fill_disk, ConfigurationError, "FILE cannot be written"),
+        (fail, KeyError, "a defect"),
+        (take_name, ConfigurationError, "FILE cannot be written"),
+    ):
+        with pytest.raises(error, match=words), ExportFile(file) as target:
+            work(target)
+        assert [] == list(tmp_path.glob("*.part"))
 
 
 def test_dead_events_are_listed_and_retried(invoke: Invoke, path: Path) -> None:
@@ -400,6 +461,8 @@ def test_replay_through_handlers_queues_events(invoke: Invoke, path: Path) -> No
         (("replay", "--inbox", "inbox.db", "--through-handlers", "--all", "--since", "1d"), "Choose sessions"),
         (("replay", "--inbox", "inbox.db", "--through-handlers", "--all", "--resume", "f"), "--resume is for --to"),
         (("replay", "--inbox", "inbox.db", "--all", "--to", "nowhere"), "this is not a URL"),
+        (("stats", "--inbox", "x" * 5000), "The inbox does not exist"),
+        (("list", "--inbox", "inbox.db", "--since", "yesterday"), "give a time such as"),
     ],
 )
 def test_wrong_usage_is_explained(
@@ -429,6 +492,39 @@ def test_a_file_of_another_program_is_refused(invoke: Invoke, tmp_path: Path) ->
     assert (1, "") == (result.exit_code, result.stdout)
     assert result.stderr.startswith("Error: ")
     assert file.read_text().startswith("not an inbox")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_url_with_unmatched_brackets_is_refused(invoke: Invoke, scheme: str) -> None:
+    """The store refuses the URL in one sentence, without a traceback."""
+    result = invoke("inbox", "stats", "--inbox", f"{scheme}://[::1")
+
+    assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
+
+
+def test_dry_run_of_replay_counts_and_queueing_is_a_document(invoke: Invoke, path: Path) -> None:
+    """A dry run sends and queues nothing; --through-handlers prints the number of events, for programs as JSON."""
+    command = ("inbox", "replay", "--all", "--through-handlers", "--inbox", str(path))
+
+    counted = invoke(*command, "--dry-run").stdout
+    assert 0 == use(lambda inbox: inbox.statistics(), path).queued
+    queued = json.loads(invoke(*command, "--json").stdout)
+
+    assert "4 events of 3 sessions would be sent.\n" == counted
+    assert {"queued": 4} == queued
+    assert 4 == use(lambda inbox: inbox.statistics(), path).queued
+
+
+def test_binary_file_of_resume_is_refused(invoke: Invoke, path: Path, receiver: Receiver, tmp_path: Path) -> None:
+    """A file that is no text is refused before anything is sent, and stays as it is."""
+    file = tmp_path / "done.txt"
+    file.write_bytes(b"\xff\xfe\x00")
+
+    result = invoke(*REPLAY, receiver.url, "--resume", str(file), VERIFF_INBOX=str(path), **VARIABLES)
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert "--resume cannot be used (it is no text)" in result.stderr
+    assert ([], b"\xff\xfe\x00") == (receiver.received, file.read_bytes())
 
 
 def test_replay_needs_credentials(invoke: Invoke, path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
 import signal
+import socket
 import urllib.request
 from collections import Counter
 from datetime import datetime, timedelta
@@ -27,6 +29,7 @@ from veriff_async.sandbox._control.operations import OPERATIONS
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
+    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
     from click.testing import Result
@@ -249,6 +252,35 @@ def test_snapshot_is_saved_for_the_owner_and_restored(
         assert 0o600 == path.stat().st_mode & 0o777
 
 
+def test_snapshot_and_restore_say_what_they_did(sandbox: Sandbox, invoke: Invoke, tmp_path: Path) -> None:
+    """Without --json each prints one sentence with the file; a missing folder is a sentence on standard error."""
+    path, variables = tmp_path / "start.zip", {"VERIFF_SANDBOX_URL": sandbox.base_url}
+
+    saved = invoke("sandbox", "snapshot", str(path), **variables)
+    restored = invoke("sandbox", "restore", str(path), **variables)
+    lost = invoke("sandbox", "snapshot", str(tmp_path / "absent" / "start.zip"), **variables)
+
+    assert (0, True) == (saved.exit_code, saved.stdout.startswith(f"{path}: "))
+    assert (0, f"The sandbox has the state of {path}.\n") == (restored.exit_code, restored.stdout)
+    assert (1, "", 1) == (lost.exit_code, lost.stdout, lost.stderr.count("\n"))
+    assert "start.zip cannot be written" in lost.stderr
+
+
+@needs_posix
+def test_unreadable_snapshot_is_refused(
+    sandbox: Sandbox, invoke: Invoke, session_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket has the name of a file but cannot be opened: the error is a sentence, and nothing is changed."""
+    monkeypatch.chdir(tmp_path)  # the path of a socket has at most about 100 bytes
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("state.zip")
+        result = invoke("sandbox", "restore", "state.zip", VERIFF_SANDBOX_URL=sandbox.base_url)
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert "state.zip cannot be read" in result.stderr
+    assert [session_id] == [each.id for each in sandbox.sessions]
+
+
 def test_file_that_is_not_a_snapshot_is_refused(invoke: Invoke, sandbox: Sandbox, session_id: str) -> None:
     """The error is the sandbox's own sentence, and nothing is changed."""
     result = invoke("sandbox", "restore", __file__, VERIFF_SANDBOX_URL=sandbox.base_url)
@@ -278,6 +310,62 @@ def test_page_of_another_server_is_not_saved_as_a_snapshot(
     assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
     assert "not as the control API of a sandbox does" in result.stderr
     assert [] == list(tmp_path.glob("*.*"))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        (200, "application/json", b"{}"),
+        (200, "text/html", b"<html>canary</html>"),
+        (200, "text/event-stream", b"data: canary\n\n"),
+        (404, "application/json", b'{"message": "canary"}'),
+    ],
+)
+def test_stream_of_another_server_is_not_taken_for_that_of_a_sandbox(
+    invoke: Invoke, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, response: tuple[int, str, bytes]
+) -> None:
+    """`events` prints nothing of a response that a sandbox does not send, and names the variable to check."""
+    status, media_type, body = response
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", media_type)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    monkeypatch.setattr(receiver.RequestHandlerClass, "do_GET", respond, raising=False)
+    url = receiver.url.removesuffix("/hook")
+
+    result = invoke("sandbox", "events", VERIFF_SANDBOX_URL=url)
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert f"responded with HTTP {status}, but not as the control API of a sandbox does" in result.stderr
+    assert "canary" not in result.stderr
+
+
+def test_events_without_a_sandbox_are_one_sentence(invoke: Invoke) -> None:
+    """The command does not wait for a sandbox that may start later."""
+    result = invoke("sandbox", "events", VERIFF_SANDBOX_URL="http://127.0.0.1:9")
+
+    assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
+    assert "start one with veriff-async sandbox" in result.stderr
+
+
+def test_events_end_quietly_without_a_reader_and_with_an_error_on_a_full_disk(
+    sandbox: Sandbox, session_id: str, invoke_with_broken_output: Callable[..., tuple[int, str]]
+) -> None:
+    """The reader of a pipe may have enough, like head; an event that cannot be printed otherwise is an error."""
+    command, url = ("sandbox", "events", "--after", "0"), sandbox.base_url
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    quiet = invoke_with_broken_output(BrokenPipeError(), *command, VERIFF_SANDBOX_URL=url)
+    code, errors = invoke_with_broken_output(full, *command, VERIFF_SANDBOX_URL=url)
+
+    assert (0, "") == quiet
+    assert (1, 1) == (code, errors.count("\n"))
+    assert "No space left" in errors
+    assert session_id not in errors
 
 
 def test_every_field_of_a_path_is_required(invoke: Invoke) -> None:
@@ -356,6 +444,50 @@ def test_chaos_is_set_by_name_and_file_and_cleared(sandbox: Sandbox, control: Co
     assert sandbox.chaos is None
 
 
+def test_chaos_without_json_names_the_profiles(sandbox: Sandbox, invoke: Invoke) -> None:
+    """`chaos` shows the profile and those that can be chosen; a profile and --off contradict each other."""
+    variables = {"VERIFF_SANDBOX_URL": sandbox.base_url}
+
+    none = invoke("sandbox", "chaos", **variables).stdout.splitlines()
+    chosen = invoke("sandbox", "chaos", "mobile", **variables).stdout.splitlines()
+    both = invoke("sandbox", "chaos", "mobile", "--off", **variables)
+
+    assert "Chaos profile none" == none[0]
+    assert "mobile" in none[1]
+    assert chosen[0].startswith("Chaos profile mobile: ")
+    assert (2, True) == (both.exit_code, "give one of them" in both.stderr)
+    assert sandbox.chaos is not None
+
+
+def test_data_that_is_not_an_object_is_refused(
+    sandbox: Sandbox, invoke: Invoke, session_id: str, tmp_path: Path
+) -> None:
+    """A list, or a file that is too large, is one sentence, and the session stays as it is; an object is used."""
+    path, variables = tmp_path / "data.json", {"VERIFF_SANDBOX_URL": sandbox.base_url}
+    command = ("sandbox", "decide", session_id, "declined", "--data", str(path))
+    path.write_text("[]")
+    listed = invoke(*command, **variables)
+    os.truncate(path, 64 * 1024 * 1024 + 1)  # a hole, which needs no space on the disk
+    large = invoke(*command, **variables)
+    assert Status.CREATED == sandbox.session(session_id).status
+    path.write_text('{"reason": "from a file"}')
+    used = invoke(*command, **variables)
+
+    assert (1, True) == (listed.exit_code, "The file of --data is not a JSON object" in listed.stderr)
+    assert (1, True) == (large.exit_code, "The file of --data is too large" in large.stderr)
+    assert (0, Status.DECLINED) == (used.exit_code, sandbox.session(session_id).status)
+
+
+def test_empty_list_is_a_sentence_on_a_terminal_alone(
+    sandbox: Sandbox, invoke: Invoke, invoke_in_terminal: Callable[..., tuple[int, str]]
+) -> None:
+    """In a pipe each line is an item, so an empty list prints nothing there."""
+    variables = {"VERIFF_SANDBOX_URL": sandbox.base_url}
+
+    assert (0, "No sessions.\n") == invoke_in_terminal("sandbox", "sessions", **variables)
+    assert "" == invoke("sandbox", "sessions", **variables).stdout
+
+
 def test_results_are_readable_without_json(sandbox: Sandbox, invoke: Invoke, session_id: str) -> None:
     """Without --json each value is one line, and a decision is a sentence without personal data."""
     variables = {"VERIFF_SANDBOX_URL": sandbox.base_url}
@@ -432,6 +564,7 @@ def test_mistakes_name_their_remedy(
     [
         ({"VERIFF_SANDBOX_URL": "http://127.0.0.1:9"}, "start one with veriff-async sandbox"),
         ({"VERIFF_SANDBOX_URL": "nowhere"}, "VERIFF_SANDBOX_URL is not a URL"),
+        ({"VERIFF_SANDBOX_URL": "http://[::1"}, "VERIFF_SANDBOX_URL is not a URL"),
         ({"VERIFF_SANDBOX_TOKEN": "\x07bell"}, "VERIFF_SANDBOX_TOKEN"),
         ({"VERIFF_CA_BUNDLE": "/absent", "VERIFF_SANDBOX_URL": "https://127.0.0.1:9"}, "VERIFF_CA_BUNDLE"),
     ],
