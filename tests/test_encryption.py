@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -66,6 +68,13 @@ def test_wrong_keys_are_refused(keys: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         KeyRing(keys)  # type: ignore[arg-type]
     assert "not base64" not in str(caught.value)
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the optional package a ring is a `ConfigurationError` that says how to install it."""
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'veriff-async\[encryption\]'"):
+        KeyRing([bytes(32)])
 
 
 def test_ring_comes_from_the_environment() -> None:

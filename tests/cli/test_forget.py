@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.test_decision import PICTURE, submit_session
 from veriff_async import Media
+from veriff_async.batch import SqliteJournal
+from veriff_async.cli.batch.results import open_results
+from veriff_async.erasure import files
 from veriff_async.inbox import SqliteInbox
 from veriff_async.testing import decision_event
 
@@ -139,6 +142,31 @@ def test_person_without_sessions_is_a_warning(invoke: Invoke, tmp_path: Path, in
     assert result.exit_code == 0
     assert "nothing was erased: check the value" in " ".join(result.stderr.split())
     assert CANARY not in result.output
+
+
+def test_store_that_fails_is_shown_and_resumed(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch writes to its results, the command ends with 6 and names the store; later it can be resumed."""
+    monkeypatch.setattr(files, "_LOCK_TIMEOUT", 0.0)
+    results, journal = tmp_path / "results.jsonl", tmp_path / "batch.db"
+    results.write_text('{"job_id":"j","session_id":"a","state":"decided"}\n')
+    asyncio.run(create_journal(journal))
+    options = ["--queue", str(tmp_path / "erasures.db"), "--local-only"]
+    stores = ["--results", str(results), "--journal", str(journal)]
+    with open_results(results, show_person=False):
+        result = invoke("forget", "a", *options, *stores, "--yes", "--wait")
+    assert result.exit_code == 6
+    assert "results: ErasureError: The results cannot be rewritten" in " ".join(result.stdout.split())
+    again = invoke("forget", "--resume", *options, *stores)
+    assert again.exit_code == 0
+    assert "is complete: " in again.stdout
+    assert "is complete: " in again.stderr
+    assert results.read_text() == ""
+
+
+async def create_journal(path: Path) -> None:
+    """Create a journal without jobs."""
+    async with SqliteJournal(path):
+        pass
 
 
 def test_retention_lists_what_is_due(invoke: Invoke, inbox: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
+import time
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from veriff_async import (
+    ConfigurationError,
     ErasureError,
     InboxError,
     InvalidArgumentError,
@@ -20,13 +25,20 @@ from veriff_async import (
 )
 from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
 from veriff_async.cli.batch.results import open_results
-from veriff_async.erasure import ErasureQueue, ResultsFile, SessionFiles, VeriffErasure, files, forget, resume_erasures
+from veriff_async.erasure import (
+    ErasureQueue,
+    ResultsFile,
+    SessionFiles,
+    VeriffErasure,
+    files,
+    forget,
+    resume_erasures,
+)
 from veriff_async.erasure._queue_file import QueuedDeletion
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
-    from pathlib import Path
 
     from veriff_async.erasure import ErasableStore
 
@@ -321,6 +333,35 @@ async def test_wait_ends_when_only_refused_deletions_are_left(veriff: Veriff) ->
     assert receipt.problems["veriff"].startswith("ClientClosedError")
 
 
+async def test_progress_is_reported(veriff: Veriff) -> None:
+    """The callback gets the receipt after each deletion at Veriff, and when the erasure is complete."""
+    (session_id,), progress = await veriff.sessions(1), list[bool]()
+    await veriff.client.session(session_id).submit()
+    async with veriff.queue() as queue:
+        await forget(session_id, queue=queue, client=veriff.client)
+        veriff.sandbox.decide(session_id, "declined")
+        veriff.sandbox.advance(HOUR)
+        await resume_erasures(
+            queue, client=veriff.client, on_progress=lambda receipt: progress.append(receipt.is_complete)
+        )
+    assert progress == [False, True]
+
+
+async def test_error_of_veriff_is_a_problem_until_the_next_hour(veriff: Veriff) -> None:
+    """When Veriff fails, the receipt names the error, and the deletion is sent again after a pause."""
+    (session_id,) = await veriff.sessions(1)
+    veriff.sandbox.inject(Fault.status(501), method="DELETE")
+    async with veriff.queue() as queue:
+        receipt = await forget(session_id, queue=queue, client=veriff.client)
+        assert receipt.problems["veriff"].startswith("ServerError")
+        assert receipt.next_attempt_at is not None
+        veriff.sandbox.advance(HOUR)
+        (receipt,) = await resume_erasures(queue, client=veriff.client)
+        assert receipt.is_complete
+        with pytest.raises(ErasureError, match="no erasure with this id"):
+            await queue.get_receipt("another")
+
+
 async def test_late_outcome_does_not_open_a_complete_erasure(veriff: Veriff) -> None:
     """A process that took long stores its outcome after another one has completed the erasure: it changes nothing."""
     async with veriff.queue() as queue:
@@ -484,6 +525,87 @@ async def test_results_of_a_running_batch_are_not_rewritten(tmp_path: Path, monk
         await ResultsFile(path).erase(["a"])
     await asyncio.to_thread(opened.__exit__, None, None, None)
     assert await ResultsFile(path).erase(["a"]) == 1
+
+
+async def test_results_that_a_batch_releases_are_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits a moment for a program that has locked the results, and then removes the lines."""
+    path = tmp_path / "results.jsonl"
+    await asyncio.to_thread(path.write_text, '{"job_id":"j","session_id":"a","state":"decided"}\n')
+    opened = open_results(path, show_person=False)
+    await asyncio.to_thread(opened.__enter__)
+
+    def release(seconds: float) -> None:
+        assert seconds > 0
+        opened.__exit__(None, None, None)
+
+    monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=time.monotonic, sleep=release))
+    assert await ResultsFile(path).erase(["a"]) == 1
+    assert await asyncio.to_thread(path.read_text) == ""
+
+
+@pytest.mark.parametrize("problem", ["disk", "growth"])
+async def test_results_that_cannot_be_replaced_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """A full disk, or a line that another program adds meanwhile, ends the call; no line and no other file is left."""
+    path, line = tmp_path / "results.jsonl", '{"session_id":"a"}\n'
+    await asyncio.to_thread(path.write_text, line)
+    synchronize = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if problem == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with path.open("a") as file:
+            file.write(line)
+        synchronize(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ErasureError, match="No space left" if problem == "disk" else "another program writes"):
+        await ResultsFile(path).erase(["a"])
+    monkeypatch.undo()
+    assert await asyncio.to_thread(os.listdir, tmp_path) == [path.name]
+    assert await ResultsFile(path).erase(["a"]) == (1 if problem == "disk" else 2)
+
+
+async def test_results_of_a_killed_call_are_completed(tmp_path: Path) -> None:
+    """The next call deletes the copy that a killed one has left; results without a file have no lines."""
+    path = tmp_path / "results.jsonl"
+    assert await ResultsFile(path).erase(["a"]) == 0
+    await asyncio.to_thread(path.write_text, '{"session_id":"b"}\n')
+    await asyncio.to_thread((tmp_path / ".results.jsonl.0a0b0c0d.part").write_text, "a")
+    assert await ResultsFile(path).erase(["a"]) == 0
+    assert await asyncio.to_thread(os.listdir, tmp_path) == [path.name]
+    with pytest.raises(ErasureError, match="cannot be rewritten"):
+        await ResultsFile(tmp_path).erase(["a"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs files that cannot be deleted")
+async def test_files_that_cannot_be_deleted_are_an_error() -> None:
+    """The error says why, and holds neither the path nor the id."""
+    store = SessionFiles("/proc/self/{session_id}")
+    with pytest.raises(ErasureError, match="cannot be deleted") as caught:
+        await store.erase(["status"])
+    assert "/proc" not in str(caught.value) + repr(store)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["downloads", "a/**/{session_id}", "{session_id}/{name}", "", 3, None, b"{session_id}"]
+)
+def test_wrong_paths_of_files_are_refused(pattern: object) -> None:
+    """A pattern without an id would name the files of all sessions; a path is a text or a `Path`."""
+    with pytest.raises(ConfigurationError):
+        SessionFiles(pattern)  # type: ignore[arg-type]
+    if not isinstance(pattern, str) or not pattern:
+        with pytest.raises(ConfigurationError):
+            ResultsFile(pattern)  # type: ignore[arg-type]
+
+
+def test_reprs_show_no_path(tmp_path: Path) -> None:
+    """The path of a store may hold the name of a person, so its repr leaves the path out."""
+    path = tmp_path / CANARY
+    assert repr(ResultsFile(path)) == "<ResultsFile>"
+    assert repr(SessionFiles(path / "{session_id}")) == "<SessionFiles>"
+    assert repr(ErasureQueue(path)) == "<ErasureQueue not open>"
 
 
 async def test_part_of_an_id_finds_no_files(tmp_path: Path) -> None:

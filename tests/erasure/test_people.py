@@ -19,7 +19,7 @@ from veriff_async.testing import decision_event
 from veriff_async.testing.factories import decision_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
     from veriff_async.erasure import ErasableStore
@@ -178,6 +178,55 @@ async def test_plan_lists_each_store(tmp_path: Path) -> None:
     assert by_store["waiting"].due_at is None
     assert by_store["s3"].due_at == NOW + timedelta(days=29)
     await inbox.aclose()
+
+
+async def test_plan_of_stores_that_know_little(tmp_path: Path) -> None:
+    """Jobs without a session, stores without a list and foreign files are left out; a deleted file has no age."""
+    journal, inbox = MemoryJournal(), MemoryInbox()
+    await journal.claim("begun")
+    await journal.write(JobRecord(job_id="begun", options_digest="ab", media=(MediaRecord(context="face"),)))
+    await journal.release("begun")
+    for number in range(501):  # more than a page
+        await inbox.record(event_of(f"s{number}", CANARY))
+
+    class Opaque:
+        """A store that can only erase."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Erase nothing."""
+            return 0 * len(session_ids)
+
+    def write() -> None:
+        for path in ("a/a.jpg", "b/b.jpg", "b/c.jpg"):
+            file = tmp_path / path
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+
+    await asyncio.to_thread(write)
+    files = SessionFiles(tmp_path / "{session_id}/{session_id}.jpg")
+    stores: dict[str, ErasableStore] = {"journal": journal, "opaque": Opaque(), "inbox": inbox}
+    longest = [item async for item in plan_retention(stores, max_age=timedelta.max)]
+    assert {item.store for item in longest} == {"inbox"}
+    assert len({item.session_id for item in longest}) == 501
+    assert {item.due_at for item in longest} == {datetime.max.replace(tzinfo=UTC)}
+
+    plan = plan_retention({"files": files}, max_age=timedelta(days=1))
+    first = await anext(plan)
+    (second,) = {"a", "b"} - {first.session_id}
+    await asyncio.to_thread((tmp_path / second / f"{second}.jpg").unlink)
+    (item,) = [item async for item in plan]
+    assert (item.session_id, item.last_used_at, item.due_at, item.is_overdue) == (second, None, None, False)
+    await inbox.aclose()
+
+
+async def test_person_with_many_sessions_is_erased(queue: ErasureQueue) -> None:
+    """The search for the sessions of a person reads every page of an inbox."""
+    async with MemoryInbox() as inbox:
+        for number in range(501):
+            await inbox.record(event_of(f"s{number}", "ada"))
+        receipt = await forget(vendor_data="ada", queue=queue, stores={"inbox": inbox})
+    assert receipt.is_complete
+    assert len(receipt.sessions) == 501
 
 
 @pytest.mark.parametrize(
