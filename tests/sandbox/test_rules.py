@@ -163,3 +163,23 @@ async def test_changes_are_in_the_timeline_without_values(caller: Caller) -> Non
     caller.sandbox.change_rules(decide_after=1)
     (entry,) = caller.sandbox.timeline.entries(kind="setting")
     assert "rules: decide_after, webhook_url" == entry.summary
+
+
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [({"name": "a"}, "1400"), ({"name": "a", "content": ""}, "1400"), ({"name": "a", "content": "no base64!"}, "1401")],
+)
+async def test_face_that_cannot_be_read_costs_nothing(caller: Caller, image: dict[str, object], code: str) -> None:
+    """One wrong image refuses the request, and the quota is as before."""
+    caller.sandbox.change_rules(face_quota=1)
+    good = {"name": "b", "content": "/9j/4AAQ"}
+    assert (400, code) == (await caller.post("/v1/faces/import", {"images": [image]})).refusal
+    assert 202 == (await caller.post("/v1/faces/import", {"images": [good]})).status
+
+
+async def test_monitoring_ends_only_for_a_screened_session(caller: Caller) -> None:
+    """The only status to set is disabled, and a session without a screening has nothing to stop."""
+    path = f"/v1/sessions/{await caller.create()}/watchlist-screening"
+    wrong = await caller.post(path, {"monitorStatus": "enabled"}, method="PATCH")
+    assert (400, "1104") == wrong.refusal
+    assert 404 == (await caller.post(path, {"monitorStatus": "disabled"}, method="PATCH")).status

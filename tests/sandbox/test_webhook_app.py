@@ -17,14 +17,16 @@ from tests.loops import every_loop
 from veriff_async import ConfigurationError, VeriffClient, WebhookReceiver, parse_webhook, verify_webhook
 from veriff_async.inbox import MemoryInbox
 from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock, WebhookKind
+from veriff_async.sandbox._webhook_app import AppRequest, AppResponse, WebhookApp
 from veriff_async.webhooks import asgi_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 pytestmark = pytest.mark.anyio
 
 SECONDS: Final = 20.0
+REQUEST: Final = AppRequest(url="http://shop.example/", headers={}, body=b"{}")
 
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -408,3 +410,55 @@ async def test_frameworks_receive_webhooks(framework: tuple[Any, list[str | None
 
     assert [200] == [delivery.status for delivery in sandbox.deliveries]
     assert [session_id] == received
+
+
+async def test_application_that_was_removed_is_not_called() -> None:
+    """A webhook that waits for its attempt while the application is removed has a result with that reason."""
+    app = WebhookApp()
+    response = await app.post(REQUEST, timeout=SECONDS)
+    assert (None, "the webhook application was removed") == (response.status, response.error)
+
+
+@pytest.fixture
+def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Return an event loop that runs only while a test waits for something in it."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+async def set_app(app: WebhookApp, recording: RecordingApp) -> None:
+    """Set the application in the running loop."""
+    app.set(recording)
+
+
+def test_delivery_whose_time_is_over_is_not_begun(other_loop: asyncio.AbstractEventLoop) -> None:
+    """The loop of the application does not run in time: it skips the webhook, which has its result already."""
+    recording, app = RecordingApp(), WebhookApp()
+    other_loop.run_until_complete(set_app(app, recording))
+    response = asyncio.run(app.post(REQUEST, timeout=0))
+    assert (None, "no response within 0 seconds") == (response.status, response.error)
+    for _ in range(3):
+        other_loop.run_until_complete(asyncio.sleep(0))
+    assert [] == recording.bodies
+
+
+def test_stop_cancels_calls_in_another_loop(other_loop: asyncio.AbstractEventLoop) -> None:
+    """A sandbox that stops in one loop ends the call of an application that still runs in another one."""
+
+    async def hang(_receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def begin() -> asyncio.Task[AppResponse]:
+        app.set(recording)
+        delivery = asyncio.create_task(app.post(REQUEST, timeout=SECONDS))
+        await recording.called.wait()
+        return delivery
+
+    recording, app = RecordingApp(then=hang), WebhookApp()
+    delivery = other_loop.run_until_complete(begin())
+    asyncio.run(app.aclose())
+    response = other_loop.run_until_complete(delivery)
+    assert recording.ended.is_set()
+    assert "the call of the webhook application was cancelled" == response.error

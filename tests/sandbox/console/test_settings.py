@@ -79,6 +79,14 @@ async def test_all_faults_are_removed_at_once(caller: Caller) -> None:
     assert "No fault waits" in await show(caller, FAULTS)
 
 
+async def test_wrong_number_removes_no_fault(caller: Caller) -> None:
+    """A form that names no fault leaves all of them."""
+    caller.sandbox.inject(Fault.drop())
+    for wrong in ("x", "", "-1", "1.5"):
+        await send_form(caller, FAULTS + "/remove", id=wrong)
+    assert 1 == len(caller.sandbox.faults)
+
+
 async def test_chaos_profile_is_chosen_or_written(caller: Caller) -> None:
     """A name, a text or none; a path never reads a file, and an invalid text stays in the form."""
     for name in ("mobile", ""):

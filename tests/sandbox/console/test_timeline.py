@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from tests.sandbox.console.pages import page_of, show
-from veriff_async.sandbox import Fault
+from veriff_async.sandbox import Fault, GapEntry
+from veriff_async.sandbox._console.display import describe_body
+from veriff_async.sandbox._console.timeline import describe_entries
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Caller
@@ -45,3 +48,27 @@ async def test_entries_are_filtered_and_paged(caller: Caller) -> None:
     assert "No entry matches" in await show(caller, TIMELINE + "?kind=setting")
     for query in ("kind=unknown", "before=x", "before=-1", "before=²", "before=" + "9" * 30):
         assert 100 == (await show(caller, f"{TIMELINE}?{query}")).count('<li id="e-')
+
+
+def test_missing_entries_are_a_row() -> None:
+    """A gap is shown as a warning with the number of entries that are missing."""
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    (row,) = describe_entries([GapEntry(number=7, time=now, missing=3)], now)
+    assert "3 entries are missing" in repr(row)
+    assert "warn" in repr(row)
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "size"),
+    [
+        (b"\xff\xfe", "\ufffd\ufffd", "2 bytes"),
+        (b"[" * 60_000, "[", "60.0 kB"),
+        (b"", "", "0 bytes"),
+        (b" " * 3_000_000, " ", "3.0 MB"),
+    ],
+)
+def test_body_that_is_not_json_is_shown_as_text(body: bytes, text: str, size: str) -> None:
+    """Bytes that are no text have a sign in their place, and a long body is cut."""
+    shown = describe_body(body)
+    assert size in repr(shown)
+    assert "".join(token.text for token in shown.tokens).startswith(text)

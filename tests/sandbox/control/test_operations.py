@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
 from base64 import b64encode
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from anyio import to_thread
 
 from tests.conditions import until
 from tests.sandbox.control.conftest import Control
-from veriff_async import Credentials, Status
+from veriff_async import ConfigurationError, Credentials, InvalidArgumentError, Status
+from veriff_async.models import RiskLabel
 from veriff_async.sandbox import Fault, Sandbox, VirtualClock, WebhookKind
+from veriff_async.sandbox._control.errors import ControlError, to_control_error
+from veriff_async.sandbox._control.fields import Json, Text, Time
+from veriff_async.sandbox._control.models import Model
 from veriff_async.sandbox._control.operations import OPERATIONS
 from veriff_async.sandbox._rules import RuleFields
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.sandbox.conftest import Caller, Receiver, StartSandbox
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +50,7 @@ WRONG_DECISIONS: Final[list[tuple[dict[str, object], str, str | None]]] = [
         "risk_labels[0].sessionIds[0] must be a text, not a number.",
         None,
     ),
+    ({"status": "approved", "reason": "x" * 100_001}, "reason must have", None),
     (
         {"status": "approved", "additional_verified_data": {"estimatedAge": "31"}},
         "additional_verified_data.estimatedAge must be a number, not a text.",
@@ -374,6 +382,8 @@ async def test_the_state_moves_to_another_sandbox(control: Control, start_sandbo
         assert 404 == (await other.refused("GET", f"/sessions/{seeded}"))[0]
         (media,) = caller.sandbox.session(session_id).media
         assert JPEG + bytes(2**20) == (await other.send("GET", f"/media/{media.id}")).body
+        large = await other.do("GET", "/sessions?limit=1000")
+        assert [session_id] == [session["id"] for session in large["sessions"]]
         # The uploaded archives are gone.
         folder = media.path.parent
         assert [media.path] == await to_thread.run_sync(lambda: [file for file in folder.iterdir() if file.is_file()])
@@ -436,3 +446,73 @@ def test_a_sandbox_in_a_thread_has_the_same_api() -> None:
     """A sandbox of a synchronous test is controlled by HTTP as well."""
     with Sandbox(clock=VirtualClock()) as sandbox, urllib.request.urlopen(sandbox.control_url + "/clock") as response:  # noqa: S310
         assert b"is_virtual" in response.read()
+
+
+async def test_upload_that_cannot_be_stored_is_refused(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """Without its folder the sandbox answers 507 with the remedy, and its state stays."""
+    folder = tmp_path / "media"
+    async with start_sandbox(media_folder=folder) as caller:
+        session_id = await caller.create()
+        archive = (await caller.send("GET", "/_sandbox/api/snapshot")).body
+        await to_thread.run_sync(folder.rmdir)
+        path, kind = "/_sandbox/api/snapshot", {"Content-Type": "application/zip"}
+        reply = await caller.send("PUT", path, data=archive, headers=kind)
+        assert (507, "no_space") == (reply.status, reply.json["error"]["code"])
+        assert "check the media folder" in reply.json["error"]["message"]
+        assert [session_id] == [session.id for session in caller.sandbox.sessions]
+
+
+async def test_upload_has_a_largest_size(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger one is refused with 413 as soon as it is larger."""
+    await control.do("GET", "/rules")
+    monkeypatch.setattr("veriff_async.sandbox._control.api._MAX_BYTES", 10)
+    path, kind = "/_sandbox/api/snapshot", {"Content-Type": "application/zip"}
+    reply = await control.caller.send("PUT", path, data=b"x" * 11, headers=kind)
+    assert (413, "too_large") == (reply.status, reply.json["error"]["code"])
+
+
+async def test_text_that_is_no_unicode_is_returned_as_an_escape(control: Control) -> None:
+    """Half of a surrogate pair has no bytes in UTF-8, and JSON can escape it."""
+    body = b'{"verification":{"vendorData":"\\ud800"}}'
+    session_id = (await control.caller.post("/v1/sessions", body)).json["verification"]["id"]
+    reply = await control.send("GET", f"/sessions/{session_id}")
+    assert 200 == reply.status
+    assert b"\\ud800" in reply.body
+    assert "\ud800" == reply.json["vendor_data"]
+
+
+async def test_client_may_ask_before_it_sends_a_body(control: Control) -> None:
+    """A client that announces a body with Expect is told to continue (RFC 9110, section 10.1.1)."""
+    url = f"{control.caller.sandbox.base_url}/_sandbox/api/seed"
+    async with control.caller.http.post(url, json={"sessions": 1}, expect100=True) as response:
+        assert 200 == response.status
+    async with control.caller.http.post(url, json={"sessions": 1}, headers={"Expect": "other"}) as response:
+        assert 200 == response.status
+
+
+def test_errors_of_any_class_have_a_status(caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown error is 500, and its text is in the log only; wrong input and wrong states have their own status."""
+    status = {error.status: error.message for error in map(to_control_error, ERRORS)}
+    assert [500, 422, 409] == list(status)
+    assert "secret" not in status[500]
+    assert ["An operation of the sandbox's control API has failed."] == [each.message for each in caplog.records]
+
+
+ERRORS: Final = (RuntimeError("secret"), InvalidArgumentError("wrong"), ConfigurationError("stopped"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (Json(), {"a": float("nan")}, "must have finite numbers"),
+        (Json(), json.loads('{"a":' * 200 + "1" + "}" * 200), "levels"),
+        (Time(), "2025-01-01T12:00:00", "must be a time with an offset"),
+        (Time(), "noon", "must be a time with an offset"),
+        (Text(max_length=3), "abcd", "must have 0 to 3 characters, not 4"),
+        (Model(RiskLabel), {"label": "x", "sessionIds": [5]}, "sessionIds"),
+    ],
+)
+def test_each_type_of_input_explains_itself(kind: Any, value: object, message: str) -> None:  # noqa: ANN401  any kind
+    """The sentence names the field and what it takes."""
+    with pytest.raises(ControlError, match=f"^field.*{message}"):
+        kind.read(value, "field")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import ConfigurationError
-from veriff_async.sandbox._recording.cassette import head_line, read_cassette, write_entry
+from veriff_async.sandbox._recording.cassette import CassetteFile, head_line, read_cassette, write_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAD: Final = head_line(recorder="veriff-async 1", recorded_at="2026-01-01T00:00:00Z", is_redacted=True)
 REQUEST: Final[dict[str, object]] = {"method": "get", "path": "/v1/x", "headers": {"A": "b"}, "body": None}
@@ -109,3 +112,12 @@ def test_entries_survive_writing() -> None:
     found = read_cassette(HEAD + write_entry(entry(response=response))).entries[0].response
     assert found is not None
     assert found.content == value
+
+
+def test_cassette_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> None:
+    """The error has the reason and the remedy, without the path."""
+    (tmp_path / "taken").write_bytes(b"")
+    for name, message in (("taken", "exists already"), ("a/b", "cannot be created"), ("a\0b", "no file can have")):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            CassetteFile(tmp_path / name)
+        assert str(tmp_path) not in str(caught.value)

@@ -305,6 +305,15 @@ async def test_half_a_response_is_replayed_as_half(tape: Path) -> None:
             await reader.readexactly(3)
 
 
+async def test_a_malformed_body_is_refused(tape: Path) -> None:
+    """A body in chunks that are none is answered with 400, and matches no recording."""
+    await anyio.Path(tape).write_bytes(HEAD + line("GET", f"/v1/media/{ID}", {}))
+    async with Sandbox.replay(tape) as replay, raw_client(replay.base_url) as (reader, writer):
+        writer.write(b"POST /v1/sessions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n\r\n")
+        assert b" 400 " in (await read_head(reader)).partition(b"\r\n")[0]
+        assert () == replay.unmatched
+
+
 def _get(path: str, credentials: Credentials) -> bytes:
     signature = credentials.sign(ID.encode())
     return (
