@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from anyio import to_thread
+from attrs import evolve
 from redis.asyncio import Redis
 
 from tests.conditions import needs_posix
@@ -285,6 +286,29 @@ class TestRedis:
 
         assert len(JobState) + 3 == len(keys)
         assert {"{spring}"} == {str(key).partition(":")[0] for key in keys}
+
+    async def test_record_that_got_another_session_is_kept(self, redis_server: RedisServer) -> None:
+        """An erasure that comes late leaves a record alone that has another session by now, or is deleted."""
+        async with RedisJournal(redis_server.url) as journal:
+            await journal.claim("a")
+            await journal.write(evolve(record_of("a"), session_id="old"))
+            stale = await journal.read("a")
+            await journal.write(evolve(record_of("a"), session_id="new"))
+            await journal.release("a")
+            assert not await journal._erase(journal._get_client(), stale, {"old"})
+            assert 0 == await journal.erase(["old"])
+            assert 1 == await journal.erase(["new"])
+
+    async def test_index_of_a_state_may_be_behind(self, redis_server: RedisServer, admin: Redis) -> None:
+        """A record that is no longer in a state is not returned, and a large journal is read in parts."""
+        async with RedisJournal(redis_server.url) as journal:
+            await journal.claim("a")
+            await journal.write(record_of("a"))
+            await admin.zadd(journal._states[JobState.FAILED], {"a": 1})
+            assert [] == [record async for record in journal.iter_records(JobState.FAILED)]
+            text = await admin.hget("{veriff-batch}:records", "a")
+            await admin.hset("{veriff-batch}:records", mapping={f"a{number}": str(text) for number in range(700)})
+            assert 0 == await journal.reencrypt()
 
     async def test_foreign_data_raises_journal_error(self, redis_server: RedisServer, admin: Redis) -> None:
         """Data of another program under the keys of the journal raises JournalError, and the job stays free."""

@@ -9,20 +9,22 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 from psycopg import AsyncConnection, IsolationLevel, OperationalError
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from tests.conditions import run_loop
+from tests.conditions import run_loop, until
 from tests.inbox.postgres_proxy import proxy_to
 from tests.loops import every_loop
-from veriff_async import DecisionSource, InboxError, LeaseLostError
+from veriff_async import DecisionSource, InboxError, InvalidArgumentError, LeaseLostError
 from veriff_async._protocol.webhook import dump_event, event_from
 from veriff_async.inbox import (
     DeliveryOutcome,
     DeliveryStatus,
     IgnoredReason,
     PostgresInbox,
+    Retention,
     SessionSearch,
     TransactionalInbox,
 )
@@ -306,3 +308,102 @@ async def test_erasure_of_tables_of_another_user(postgres: PostgresDatabase, cap
         await asyncio.to_thread(postgres.execute, f"DROP OWNED BY {user}; DROP ROLE {user}")
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "VACUUM FULL" in warning.getMessage()
+
+
+async def test_inner_block_leaves_the_inbox_open(postgres: PostgresDatabase) -> None:
+    """An inbox that several parts of a program enter closes at the end of the last block."""
+    inbox = PostgresInbox(postgres.url)
+    async with inbox:
+        async with inbox:
+            await inbox.record(session_event("s", "started"))
+        assert (await inbox.record(session_event("s", "started"))).is_duplicate
+    with pytest.raises(InboxError, match="closed"):
+        await inbox.get_events("s")
+
+
+async def test_lease_of_another_store_is_lost(postgres: PostgresDatabase) -> None:
+    """A delivery with a lease that this inbox has never given is neither extended nor settled."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.record(session_event("s", "started"), deliver=True)
+        (delivery,) = await inbox.lease(1, seconds=60)
+        for lease in ("theirs", "1:theirs", ":", "x:00"):
+            foreign = evolve(delivery, lease=lease)
+            assert not await inbox.settle(foreign, HANDLED)
+            assert not await inbox.extend_leases([foreign], seconds=60)
+        assert await inbox.settle(delivery, HANDLED)
+
+
+@pytest.mark.parametrize("page", ["theirs", "[]", "[1]", '["a", 1]', "[1.5, 1e400]", "[NaN, 1]"])
+async def test_page_of_another_store_is_refused(postgres: PostgresDatabase, page: str) -> None:
+    """A page that no search of this inbox has returned is an error of its argument."""
+    async with PostgresInbox(postgres.url) as inbox:
+        with pytest.raises(InvalidArgumentError, match="page"):
+            await inbox.find_sessions(SessionSearch(), page=page)
+
+
+async def test_unreadable_state_is_reported(postgres: PostgresDatabase) -> None:
+    """A state of a later version is an error of the calls that read it, and makes its event dead."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.record(session_event("s", "started"), deliver=True)
+        await asyncio.to_thread(postgres.execute, "UPDATE veriff_inbox_session SET state = 'theirs'")
+        with pytest.raises(InboxError, match="read"):
+            await inbox.get_states(["s"])
+        assert not await inbox.lease(1, seconds=60)
+        (record,) = await inbox.get_deliveries()
+        assert DeliveryStatus.DEAD == record.status
+
+
+async def test_rewrite_of_the_files_is_repeated(postgres: PostgresDatabase) -> None:
+    """Erased rows leave the files although a connection breaks; the erasure fails if that goes on."""
+    async with proxy_to(postgres) as proxy, PostgresInbox(proxy.url) as inbox:
+        for cuts in (2, 50):
+            await inbox.record(session_event(f"s{cuts}", "started"))
+            proxy.cut, proxy.cuts = b"lock_timeout", cuts
+            if cuts == 2:
+                assert 1 == await inbox.erase([f"s{cuts}"])
+            else:
+                with pytest.raises(InboxError):
+                    await inbox.erase([f"s{cuts}"])
+            proxy.cut = None
+            assert not await inbox.get_events(f"s{cuts}")
+
+
+async def test_subscription_survives_a_look_that_fails(postgres: PostgresDatabase) -> None:
+    """Changes are reported at the next look after one that failed; after several failures the subscription fails."""
+    async with (
+        proxy_to(postgres) as proxy,
+        PostgresInbox(proxy.url) as inbox,
+        PostgresInbox(postgres.url) as other,
+        subscribe(inbox) as changes,
+    ):
+        look = asyncio.ensure_future(anext(changes))
+        proxy.cut, proxy.cuts = b"pg_postmaster_start_time", 2
+        await other.record(session_event("s0", "started"))
+        await until(lambda: proxy.cut is None)
+        await other.record(session_event("s1", "started"))
+        assert await look in {"s0", "s1", None}
+        proxy.cut, proxy.cuts = b"pg_postmaster_start_time", 1_000
+        number = 1
+        with pytest.raises(InboxError):  # noqa: PT012  each change makes the subscription look
+            while True:
+                look = asyncio.ensure_future(anext(changes))
+                while not look.done():
+                    number += 1
+                    await other.record(session_event(f"s{number}", "started"))
+                await look
+
+
+async def test_many_expired_sessions_are_deleted(postgres: PostgresDatabase) -> None:
+    """Sessions beyond one part of a deletion are deleted by the records that follow."""
+    retention = Retention(max_age=3_600)
+    async with PostgresInbox(postgres.url, retention=retention) as inbox:
+        await inbox.statistics()
+        await asyncio.to_thread(
+            postgres.execute,
+            "INSERT INTO veriff_inbox_session (digest, id, changed, touched, events)"
+            " SELECT int4send(number), int4send(number), pg_current_xact_id(), 0, 0"
+            " FROM generate_series(1, 150) AS number",
+        )
+        for action in ("started", "submitted"):
+            await inbox.record(session_event("s", action))
+    assert [(1,)] == await asyncio.to_thread(postgres.execute, "SELECT count(*) FROM veriff_inbox_session")

@@ -27,6 +27,7 @@ from veriff_async.inbox import (
     SessionSearch,
 )
 from veriff_async.models.enums import Status
+from veriff_async.models.events import SessionEvent
 from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
@@ -517,3 +518,108 @@ async def test_search_by_status_follows_the_state(inbox: RedisInbox, admin: Redi
         (summary,) = (await inbox.find_sessions(SessionSearch(status=status, vendor_data="ada"))).sessions
         assert expected == summary.session_id
     assert 4 == await admin.zcard("{veriff}:search")
+
+
+async def test_event_without_its_text_cannot_be_queued(inbox: RedisInbox, admin: Redis) -> None:
+    """An event of an earlier version whose text was deleted stays a duplicate, and never comes to a handler."""
+    event = session_event("s", "started")
+    await store_as_before(admin, event)
+    await admin.hdel("{veriff}:session:s", "event:0")
+
+    assert not await inbox.requeue("s", event.dedup_key)
+    assert (await inbox.record(event, deliver=True)).is_duplicate
+    assert not await inbox.lease(1, seconds=60)
+
+
+async def test_dead_event_is_deleted_as_an_old_one(redis_server: RedisServer) -> None:
+    """A session has no more events than allowed: the oldest leaves it although it is dead, but not while queued."""
+    async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=2)) as inbox:
+        await inbox.record(session_event("s", "started"), deliver=True)
+        await inbox.settle(await lease_one(inbox), DEAD)
+        await inbox.record(session_event("s", "submitted"), deliver=True)
+        assert 1 == (await inbox.statistics()).dead
+        await inbox.record(decision_event("s", "approved"))
+        await inbox.record(watchlist_event("s"))
+
+        assert 0 == (await inbox.statistics()).dead
+        assert ["submitted"] == [each.action for each in await inbox.get_events("s") if isinstance(each, SessionEvent)]
+        assert "submitted" == (await lease_one(inbox)).event.raw["action"]
+
+
+async def test_sessions_of_earlier_versions_without_id_or_state_are_counted(inbox: RedisInbox, admin: Redis) -> None:
+    """Events without a session have no person, and more old sessions than one part has are all found."""
+    for number in range(101):
+        await store_as_before(admin, event_of(f"s{number}", vendorData="ada"))
+    await admin.hdel("{veriff}:session:s7", "state")
+    await inbox.record(watchlist_event(None))
+    await admin.hdel("{veriff}:none", "search")
+    await admin.delete("{veriff}:counts")
+
+    found = await inbox.find_sessions(SessionSearch(vendor_data="ada"), limit=200)
+    assert 101 == len(found.sessions)
+    assert 102 == (await inbox.statistics()).sessions
+
+
+async def test_latest_deliveries_are_found_without_the_older_ones(inbox: RedisInbox, admin: Redis) -> None:
+    """A short list of deliveries ends with the sessions that can have one of the latest events."""
+    for number in range(101):
+        await store_as_before(admin, session_event(f"s{number}", "started"))
+    await inbox.record(session_event("new", "started"), deliver=True)
+
+    (record,) = await inbox.get_deliveries(limit=1)
+    assert "new" == record.session_id
+
+
+async def test_large_indexes_are_not_read(inbox: RedisInbox, admin: Redis) -> None:
+    """If a person or a queue has very many sessions, all sessions are walked through, with the same result."""
+    await inbox.record(event_of("s", vendorData="ada"), deliver=True)
+    await admin.zadd("{veriff}:open", {f"session:x{number}": number for number in range(10_001)})
+
+    for search in (SessionSearch(delivery=DeliveryStatus.QUEUED), SessionSearch(vendor_data="ada")):
+        assert ["s"] == [each.session_id for each in (await inbox.find_sessions(search)).sessions]
+    assert ["s"] == [each.session_id for each in await inbox.get_deliveries(status=DeliveryStatus.QUEUED)]
+
+
+async def test_used_memory_is_unknown_to_a_limited_user(
+    inbox: RedisInbox, redis_server: RedisServer, admin: Redis
+) -> None:
+    """A user of the server who may not ask for its memory gets all other figures."""
+    await inbox.record(session_event("s", "started"))
+    await admin.acl_setuser(
+        "limited", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"], commands=["-info"]
+    )
+    try:
+        async with RedisInbox(redis_server.url.replace("redis://", "redis://limited:any@")) as limited:
+            found = await limited.statistics()
+        assert (1, None) == (found.sessions, found.bytes)
+        assert (await inbox.statistics()).bytes
+    finally:
+        await admin.acl_deluser("limited")
+
+
+async def test_settlement_on_damaged_data_can_be_repeated(inbox: RedisInbox, admin: Redis) -> None:
+    """Outcomes that the server refuses are errors, and the same outcome is stored when the data is repaired."""
+    await inbox.record(session_event("s", "started"), deliver=True)
+    delivery = await lease_one(inbox)
+    await admin.rename("{veriff}:session:s", "kept")
+    await admin.set("{veriff}:session:s", "theirs")
+    for outcome in (DeliveryOutcome(status=DeliveryStatus.LEASED, handled_by=frozenset({"first"})), HANDLED):
+        with pytest.raises(InboxError):
+            await inbox.settle(delivery, outcome)
+    await admin.rename("kept", "{veriff}:session:s")
+    assert await inbox.settle(delivery, HANDLED)
+
+
+async def test_erasure_reads_a_long_stream_of_changes(inbox: RedisInbox, admin: Redis) -> None:
+    """The id of an erased session leaves the stream of changes, wherever it is in it."""
+    await inbox.record(session_event("s", "started"))
+    async with admin.pipeline() as pipe:
+        for number in range(1_100):
+            pipe.xadd("{veriff}:changes", {"session": f"x{number}"})
+        pipe.xadd("{veriff}:changes", {"session": "s"})
+        await pipe.execute()
+
+    await inbox.erase(["s"])
+    left = repr(await admin.xrange("{veriff}:changes"))
+    assert "'x1099'" in left
+    assert "'s'" not in left

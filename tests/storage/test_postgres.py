@@ -13,12 +13,16 @@ import psycopg
 import pytest
 from anyio import to_thread
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from tests.conditions import needs_posix, time_limit, until
 from tests.postgres_proxy import proxy_of
 from veriff_async import ConfigurationError, JournalError
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_all, fetch_one, notify
+from veriff_async._storage.postgres_notifications import Notifications
+from veriff_async._storage.postgres_pool import BorrowedConnection
+from veriff_async._storage.postgres_problems import describe_problem
+from veriff_async._storage.postgres_queries import execute_many
 from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS, migration_script
 
 if TYPE_CHECKING:
@@ -126,6 +130,27 @@ class TestTransactions:
             await server.run(partial(insert, value=value))
         await server.run(lambda connection: execute(connection, "SELECT set_config('deadlock_timeout', '10ms', false)"))
         await asyncio.gather(*(server.run(partial(update, values=values)) for values in ((1, 2), (2, 1))))
+
+    async def test_several_rows_are_one_transaction(self, server: PostgresConnections) -> None:
+        """Rows that are written together are all stored, or none if one of them is refused."""
+        sql = "INSERT INTO number VALUES (%s)"
+        await server.run(lambda connection: execute_many(connection, sql, [(1,), (2,)]))
+        with pytest.raises(JournalError, match="SQLSTATE 23505"):
+            await server.run(lambda connection: execute_many(connection, sql, [(3,), (1,)]))
+        assert [1, 2] == await numbers(server)
+
+    async def test_block_does_not_begin_on_a_connection_that_breaks_again(self, postgres: PostgresDatabase) -> None:
+        """A dead connection is replaced; if the new one breaks as well, the error says so."""
+        async with proxy_of(postgres) as proxy:
+            server = connect(proxy.url)
+            await server.run(lambda connection: execute(connection, "SELECT 1"))
+            proxy.cut, proxy.cuts = b"BEGIN", 2
+            with pytest.raises(JournalError, match="cannot be reached"):
+                async with server.open_transaction():
+                    pytest.fail("the block has begun")
+            async with server.open_transaction() as connection:
+                assert (1,) == await fetch_one(connection, "SELECT 1")
+            await server.aclose()
 
     @pytest.mark.parametrize("autocommit", [False, True])
     async def test_lost_response_is_repeated_only_on_request(
@@ -378,6 +403,46 @@ class TestUse:
             await server.run(lambda connection: execute(connection, "SELECT 1"))
         await server.aclose()
 
+    def test_missing_package_is_named(self) -> None:
+        """Without psycopg, one sentence says what to install."""
+        code = "import sys; sys.modules['psycopg'] = None; from veriff_async.inbox import PostgresInbox"
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)  # noqa: S603  our own
+        assert 'pip install "veriff-async[postgres]"' in done.stderr
+
+    def test_default_event_loop_of_windows_is_refused(self) -> None:
+        """Psycopg cannot wait for sockets in a loop of this kind, so the error names one that works."""
+
+        class ProactorEventLoop(asyncio.SelectorEventLoop):
+            """A loop with the name of the one of Windows."""
+
+        server = connect("postgresql://127.0.0.1:1/app")
+        with (
+            asyncio.Runner(loop_factory=ProactorEventLoop) as runner,
+            pytest.raises(ConfigurationError, match=r"asyncio\.SelectorEventLoop"),
+        ):
+            runner.run(server.run(lambda connection: execute(connection, "SELECT 1")))
+
+    async def test_full_pool_is_named(self, postgres: PostgresDatabase) -> None:
+        """A pool without a free connection, and data of another version, are told apart from a server that is away."""
+        async with AsyncConnectionPool(postgres.url, min_size=1, max_size=1, open=False) as pool:
+            server = connect(pool)
+            await server.run(lambda connection: execute(connection, "SELECT 1"))
+            async with pool.connection():
+                with pytest.raises(PoolTimeout) as caught:
+                    await pool.getconn(timeout=0.01)
+            await server.aclose()
+        assert "raise max_size of the pool" in describe_problem(caught.value)
+        assert "look for a newer veriff-async" in describe_problem(KeyError("status"))
+        assert "cannot be reached" not in describe_problem(TimeoutError())
+
+    async def test_lost_connection_can_be_shut_down(self, postgres: PostgresDatabase) -> None:
+        """A call that ends has no connection to end, or one that is closed already."""
+        BorrowedConnection().shut_down()
+        connection = await psycopg.AsyncConnection.connect(postgres.url)
+        await connection.close()
+        BorrowedConnection(connection).shut_down()
+        assert connection.closed
+
     def test_second_event_loop_is_refused(self, postgres: PostgresDatabase) -> None:
         """One event loop uses a store at a time; after its end another one may."""
         server = connect(postgres.url)
@@ -454,6 +519,14 @@ class TestNotifications:
             await server.run(partial(notify, channel="another", payload="0"))
             assert ["1", "2"] == [await anext(values) for _ in range(2)]
 
+    async def test_notification_during_a_statement_is_kept(self, postgres: PostgresDatabase) -> None:
+        """A notification that comes with the response to a statement is returned by the next wait."""
+        async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as connection:
+            notifications = Notifications(connection, "numbers")
+            await notifications.start()
+            await execute(connection, "SELECT pg_notify('numbers', '1')")
+            assert ["1"] == await notifications.wait(SECONDS)
+
     async def test_reconnection_asks_for_a_look_at_everything(
         self, postgres: PostgresDatabase, server: PostgresConnections
     ) -> None:
@@ -520,6 +593,14 @@ class TestNotifications:
                     assert not following.done()
                     advance_time(1)
                     assert "" == await following
+                async with aclosing(server.listen("numbers")) as others:
+                    assert await anext(others) is None
+                advance_time(300)
+                again = asyncio.ensure_future(anext(values))
+                while not again.done():
+                    advance_time(0.5)
+                    await asyncio.sleep(0.001)
+                assert again.result() is None
                 proxy.has_notifications = True
                 advance_time(300)
                 assert await anext(values) is None
