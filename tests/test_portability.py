@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,8 @@ async def test_selector_without_events_for_a_file(tmp_path: Path) -> None:
     """A file that the selector refuses is tried again later: epoll refuses files, and kqueue terminals and devices."""
     with (tmp_path / "file").open("wb") as file:
         await _wait_writable(file.fileno())
+
+
+def test_unknown_host_has_words_of_its_own() -> None:
+    """The number of a failed look-up is not one of `errno`, so its description is fixed."""
+    assert network_problem(socket.gaierror(socket.EAI_NONAME, "words with a name")) == "the host name is not known"

@@ -40,6 +40,7 @@ from veriff_async.models import (
     WatchlistHit,
     WatchlistScreening,
 )
+from veriff_async.models.collected import Browser
 from veriff_async.models.person import Address
 from veriff_async.models.session import Consent
 from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
@@ -130,6 +131,14 @@ async def test_device_and_network_data_are_accepted(sandbox: Sandbox, session: V
         (CollectedData(provider_name="us", device=Device(fingerprint="f" * 256), network=HOME), "fingerprint"),
         (CollectedData(provider_name="us", device=DEVICE, network=Network(ssid="home")), "network"),
         (CollectedData(provider_name="us", device=DEVICE, network=HOME, phone_number="call me"), "phone_number"),
+        (
+            CollectedData(provider_name="us", device=DEVICE, network=HOME, browser=Browser(user_agent="a" * 256)),
+            "browser.user_agent",
+        ),
+        (
+            CollectedData(provider_name="us", device=DEVICE, network=HOME, browser=Browser(timezone_offset=1441)),
+            "browser.timezone_offset",
+        ),
     ],
 )
 async def test_invalid_collected_data_is_refused(session: VerificationSession, data: CollectedData, name: str) -> None:

@@ -17,9 +17,11 @@ from veriff_async import (
     VeriffError,
     WebhookPayloadError,
     explain_signature,
+    from_json,
     parse_webhook,
     verify_webhook,
 )
+from veriff_async._protocol.arguments import accepts_arguments
 from veriff_async.testing import signed_webhooks
 
 if TYPE_CHECKING:
@@ -232,3 +234,34 @@ def test_headers_without_pairs_are_refused(items: object) -> None:
     for entry in ENTRIES:
         with pytest.raises(InvalidArgumentError, match="_NoPairs"):
             entry(_NoPairs(items), b"{}", CREDENTIALS)
+
+
+def test_headers_with_a_wrong_name_are_refused() -> None:
+    """The error names the type of the first wrong name, or of the headers if they can be read only once."""
+    for entry in ENTRIES:
+        with pytest.raises(InvalidArgumentError, match="a name is of type int"):
+            entry({"a": "b", 5: "c"}, b"{}", CREDENTIALS)
+        with pytest.raises(InvalidArgumentError, match="_NoPairs"):
+            entry(_NoPairs(iter([(5, "c")])), b"{}", CREDENTIALS)
+
+
+def test_functions_without_a_signature_are_accepted() -> None:
+    """Some functions written in C have no signature, so only a call shows which arguments they take."""
+
+    class Unsigned:
+        """A function whose signature cannot be read."""
+
+        __signature__ = 5
+
+        def __call__(self) -> None:
+            """Do nothing."""
+
+    assert accepts_arguments(Unsigned(), 3)
+
+
+def test_class_without_a_json_form_is_refused() -> None:
+    """What `from_json` decodes to is a class of the models; another object is an error that names its type."""
+    models: list[object] = [[], {}, 5, dict]
+    for model in models:
+        with pytest.raises(InvalidArgumentError, match="must be a class of"):
+            from_json(model, b"{}")  # type: ignore[arg-type]

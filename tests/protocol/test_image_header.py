@@ -180,3 +180,18 @@ def test_any_bytes_give_a_size_or_none(mimetype: str, content: bytes) -> None:
     dimensions = read_dimensions(mimetype, lambda offset, count: content[offset : offset + count])
 
     assert dimensions is None or min(dimensions) > 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8\xff\x01\xff\xd0",
+        b"\xff\xd8\xff\xd8\xff\xff\xff\xd9",
+        _box(b"heic") + (8).to_bytes(4, "big") * 2 * 2000,
+        _box(b"heic") + (1).to_bytes(4, "big") + b"free" + (16).to_bytes(8, "big"),
+    ],
+    ids=["markers", "repeated-start", "many-boxes", "long-box"],
+)
+def test_headers_without_a_picture_give_no_size(content: bytes) -> None:
+    """Markers without a length, and boxes without a picture, are skipped up to the end or the limit of the search."""
+    assert read(content) is None

@@ -8,12 +8,13 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import RetryPolicy, Timeouts
+from veriff_async import BadRequestError, InvalidArgumentError, RetryPolicy, ServerError, Timeouts
 from veriff_async._protocol.retry import (
     RetryDecision,
     SendFailure,
     asks_to_slow_down,
     decide,
+    leaves_unsubmitted,
     may_have_acted,
     next_delay,
     parse_retry_after,
@@ -219,3 +220,14 @@ def test_a_body_must_keep_moving(now: float, moved: int, deadline: float) -> Non
     limits = Timeouts(idle=30, min_bytes_per_second=1024)
 
     assert 100 + deadline == progress_deadline(limits, started=100, now=100 + now, moved=moved)
+
+
+def test_rejected_submission_was_not_carried_out() -> None:
+    """A plain rejection leaves a session unsubmitted; a conflict, a repeated call or a lost response may not."""
+    assert leaves_unsubmitted(BadRequestError("wrong", status=400))
+    assert leaves_unsubmitted(InvalidArgumentError("wrong"))
+    assert not leaves_unsubmitted(BadRequestError("wrong", status=409))
+    assert not leaves_unsubmitted(ServerError("wrong", status=500))
+    repeated = BadRequestError("wrong", status=400)
+    repeated.repeated = True
+    assert not leaves_unsubmitted(repeated)

@@ -491,3 +491,10 @@ def test_first_decision_has_the_same_effect_with_and_without_a_new_session(
     event = DecisionEvent(decision=decision)
     first = apply_event(None, event, source, recorded_at=recorded_at)
     assert first == apply_event(created, event, source, recorded_at=recorded_at)
+
+
+def test_open_attempts_that_cannot_be_read_are_left_out() -> None:
+    """A state of another version keeps the open attempts whose form is known."""
+    attempts: list[object] = [5, {}, {"attempt": 5, "status": "started"}, {"attempt": "b", "status": "started"}]
+    state = load_state(json.dumps({"id": "s", "status": "started", "attempts": ["b"], "open": attempts}).encode())
+    assert [(each.attempt_id, each.first_seen) for each in state.open_attempts] == [("b", None)]

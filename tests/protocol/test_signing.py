@@ -103,3 +103,18 @@ def test_empty_secrets_are_rejected() -> None:
         Credentials("key", "")
     with pytest.raises(ConfigurationError, match="previous secret is empty"):
         Credentials("key", "secret", previous_secrets=[""])
+
+
+def test_payloads_that_are_not_bytes_are_rejected() -> None:
+    """A text, and memory that cannot be read in one piece, are errors that name the type and the remedy."""
+    for wrong in ("text", None, 5):
+        with pytest.raises(ConfigurationError, match="must be bytes, not"):
+            sign("secret", wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="must be bytes, not"):
+            Signer("secret").update(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="not memoryview"):
+        Verifier(["secret"]).update(memoryview(b"abcd")[::2])
+    with pytest.raises(ConfigurationError, match="secret is empty"):
+        sign("", b"payload")
+    with pytest.raises(ConfigurationError, match="list of shared secrets is empty"):
+        verify(b"payload", "0" * 64, [])
