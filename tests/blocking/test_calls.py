@@ -452,3 +452,24 @@ def test_wrong_functions_are_refused(veriff: BlockingClient) -> None:
         veriff.iterate(veriff.async_client.check)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="not int"):
         veriff.enter(3)  # type: ignore[arg-type]
+
+
+def test_functions_that_return_no_iterator_are_named(veriff: BlockingClient) -> None:
+    """`iterate` names the type that a function returned if it is neither an iterator nor a coroutine."""
+    with pytest.raises(InvalidArgumentError, match="not list"):
+        list(veriff.iterate(list))  # type: ignore[arg-type]
+
+
+def test_awaited_callbacks_may_be_coroutine_functions(veriff: BlockingClient) -> None:
+    """A callback that is a coroutine function runs in the loop as it is, and one that is no function is an error."""
+    stored: list[int] = []
+
+    async def store(index: int, _receipt: UploadedMedia) -> None:
+        await asyncio.sleep(0)
+        stored.append(index)
+
+    session = veriff.create_session()
+    session.upload(Media(JPEG, "face"), on_uploaded=store)  # type: ignore[arg-type]
+    assert [0] == stored
+    with pytest.raises(InvalidArgumentError, match="on_uploaded"):
+        session.upload(Media(JPEG, "face"), on_uploaded=3)  # type: ignore[arg-type]

@@ -528,6 +528,7 @@ async def test_colour_profile_is_applied_and_removed() -> None:
         ("swapped", profile_with(SWAPPED), (RED[2], RED[1], RED[0])),
         ("sRGB", profile_with({}), RED),
         ("damaged", b"a profile of colours" * 10, RED),
+        ("damaged behind its header", profile_with({})[:128] + b"\xff" * 200, RED),
         ("of other colours", profile_with({})[:16] + b"GRAY" + profile_with({})[20:], RED),
     ):
         for form in ("JPEG", "PNG", "TIFF"):
@@ -649,6 +650,13 @@ async def test_damaged_picture_is_converted_or_refused(form: str) -> None:
         with suppress(MediaError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(io.BytesIO(await converted(bytes(damaged)))).load()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+async def test_picture_of_numbers_is_refused(mode: str) -> None:
+    """A picture whose pixels are numbers without a range has no colours, and the error says what to do."""
+    with pytest.raises(MediaUnsupportedError, match="convert it to grey or RGB"):
+        await converted(picture((30, 30), "TIFF", mode))
 
 
 async def test_types_outside_the_list_are_refused() -> None:

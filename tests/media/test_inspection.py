@@ -20,6 +20,7 @@ from veriff_async import (
     InspectionThresholds,
     InvalidArgumentError,
     Media,
+    MediaContext,
     MediaEmptyError,
     MediaError,
     MediaUnsupportedError,
@@ -27,6 +28,7 @@ from veriff_async import (
     check_media,
     inspect_media,
 )
+from veriff_async._media.calibration import measure_pictures
 from veriff_async.models import CheckVerdict
 from veriff_async.sandbox._specimens import specimen
 
@@ -383,3 +385,59 @@ async def test_concurrent_inspections_share_threads() -> None:
     await asyncio.gather(*(inspect_media(Media(content, "face"), face_detector=count) for _ in range(8)))
 
     assert most <= max(2, os.cpu_count() or 2)
+
+
+async def test_file_of_an_unknown_class_is_read_first() -> None:
+    """An object that may block is read in a thread of its own, and gives the same result as its bytes."""
+
+    class Own(io.BytesIO):
+        """A file whose class says nothing about the time that it takes."""
+
+    content = encode(Image.new("RGB", (64, 48)))
+    assert await inspect_media(Media(content, "face")) == await inspect_media(Media(Own(content), "face"))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # of Pillow
+@pytest.mark.parametrize("exif", [b"not EXIF at all", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\xff"])
+async def test_damaged_exif_data_leaves_the_picture_as_it_is(exif: bytes) -> None:
+    """EXIF data that cannot be read, as after a faulty editor, is no reason to refuse a picture."""
+    content = encode(Image.new("RGB", (64, 48)), exif=exif)
+
+    assert 1 == (await inspect_media(Media(content, "document-front"))).orientation
+
+
+async def test_cancelling_ends_an_async_face_detector() -> None:
+    """A caller that is cancelled while its detector runs is cancelled, and gets no note about a failed detector."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: FacePicture) -> Sequence[FaceBox]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return []
+
+    task = asyncio.create_task(inspect_media(Media(encode(Image.new("RGB", (64, 48))), "face"), face_detector=wait))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+@pytest.fixture
+def picture_files(tmp_path: Path) -> list[Path]:
+    """Return a picture and another file."""
+    (tmp_path / "card.jpg").write_bytes(encode(Image.new("RGB", (64, 48))))
+    (tmp_path / "notes.txt").write_bytes(b"no picture")
+    return sorted(tmp_path.iterdir())
+
+
+async def test_files_that_are_no_pictures_are_skipped(picture_files: list[Path]) -> None:
+    """A calibration counts other files as skipped, and refuses a wrong context instead of skipping all files."""
+    measured = await measure_pictures(picture_files, MediaContext.DOCUMENT_FRONT)
+
+    assert (1, 1) == (len(measured.values), measured.skipped)
+    with pytest.raises(InvalidArgumentError, match="context"):
+        await measure_pictures(picture_files, "passport")  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from veriff_async import (
     MediaError,
     MediaTooLargeError,
     MediaUnsupportedError,
+    NotFoundError,
     RetryPolicy,
     Status,
     TransportError,
@@ -358,3 +359,39 @@ async def test_warnings_point_at_the_caller(veriff: VeriffClient) -> None:
 async def _call(call: Callable[[Media], Any], media: Media) -> None:
     with suppress(DecisionTimeoutError):
         await call(media)
+
+
+async def test_submit_without_a_session_uploads_nothing(veriff: VeriffClient, sandbox: Sandbox) -> None:
+    """If no session can be created, `submit` closes the copies of its streams and raises the error of the session."""
+    with pytest.raises(InvalidArgumentError, match="vendor_data"):
+        await veriff.submit(media=[Media(pieces(picture(100)), "face")], vendor_data=cast("str", 3))
+
+    assert not sandbox.sessions
+
+
+async def test_error_of_the_library_in_a_stream_is_raised_unchanged(veriff: VeriffClient) -> None:
+    """A stream that reads with this library keeps its error, whose remedy is more precise."""
+    failure = NotFoundError("The picture is gone.", status=404)
+
+    class Failing:
+        """An async iterable that is no generator."""
+
+        def __aiter__(self) -> Failing:
+            return self
+
+        async def __anext__(self) -> bytes:
+            raise failure
+
+    session = await veriff.create_session()
+    with pytest.raises(NotFoundError) as raised:
+        await session.upload(Media(Failing(), "face"))
+    assert failure is raised.value
+
+
+async def test_media_scaled_to_an_advised_side_gives_no_advice(veriff: VeriffClient) -> None:
+    """A picture above the advised side gives a warning unless `max_side` scales it down to that side."""
+    session = await veriff.create_session()
+    with pytest.warns(ImageSizeWarning, match="1930 x 965") as caught:
+        await session.upload(Media(picture(1930), "face"))
+    assert 1 == len(caught)
+    await check_media(Media(picture(1930), "face", max_side=1920))

@@ -125,3 +125,20 @@ async def test_first_bytes_are_written_before_the_last_arrive() -> None:
     source.close()
 
     assert 3 * len(CONTENT) == source.size
+
+
+async def test_single_bytes_give_the_signature_of_the_whole() -> None:
+    """Pieces that are shorter than a group of base64 are gathered until they fill one."""
+    media = Media(b"", "face", timestamp=datetime(2026, 1, 2, tzinfo=UTC))
+    signer = StreamSigner(media, CREDENTIALS)
+    signer.begin(CONTENT[:5000])
+    for number in range(5000):
+        signer.update(CONTENT[number : number + 1])
+    signer.update(CONTENT[5000:])
+    prepared = await asyncio.to_thread(inspect, media, _source())
+
+    signed = signer.finish(prepared)
+
+    whole = await asyncio.to_thread(sign, prepared, CREDENTIALS)
+    assert signed is not None
+    assert whole.signature == signed.signature

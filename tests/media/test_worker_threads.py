@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from anyio import CancelScope
 
-from tests.conditions import needs_posix, without_slow_steps
+from tests.conditions import SECONDS, needs_posix, without_slow_steps
 from veriff_async._media import worker_threads
+from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.worker_threads import WorkerThreads, _Queue, _ThreadCall
 
 if TYPE_CHECKING:
@@ -258,3 +259,15 @@ def test_forked_process_starts_threads_of_its_own() -> None:
     completed = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own code
 
     assert (completed.returncode, without_slow_steps(completed.stderr)) == (0, "")
+
+
+async def test_stop_iteration_of_a_thread_is_a_runtime_error(workers: WorkerThreads) -> None:
+    """A function that raises StopIteration, which no future accepts, is an error for its caller."""
+
+    def stop() -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await workers.run(stop)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await run_abandonable(stop, idle=SECONDS)
