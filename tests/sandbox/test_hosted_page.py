@@ -163,6 +163,8 @@ async def test_broken_forms_are_refused(caller: Caller, content_type: str, body:
     await caller.send("POST", path + "/start")
     reply = await caller.send("POST", path + "/submit", data=body, headers={"Content-Type": content_type})
     assert reply.status in {400, 422}
+    reply = await caller.send("POST", path + "/outcome", data=b"{}", headers={"Content-Type": "application/json"})
+    assert reply.status in {400, 415, 422}
     assert ("started", ()) == (caller.sandbox.session(session_id).status, caller.sandbox.session(session_id).media)
 
 

@@ -204,6 +204,15 @@ async def test_a_snapshot_can_be_a_file(filled: Sandbox, tmp_path: Path) -> None
         await filled.restore(5)  # type: ignore[arg-type]
 
 
+async def test_time_of_decisions_is_part_of_it() -> None:
+    """A sandbox that decides by itself still does so from its snapshot."""
+    async with Sandbox(clock=VirtualClock(), decide_after=5) as sandbox:
+        snapshot = await sandbox.snapshot()
+    async with Sandbox(clock=VirtualClock()) as sandbox:
+        await sandbox.restore(snapshot)
+        assert 5 == sandbox.rules.decide_after
+
+
 async def test_a_picture_that_was_deleted_is_an_error_of_the_snapshot(filled: Sandbox) -> None:
     """A snapshot without a picture would be refused later, so none is made; the error names no path."""
     path = next(media.path for session in filled.sessions for media in session.media)

@@ -290,11 +290,16 @@ async def test_a_folder_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, n
 
 async def test_a_folder_without_its_pictures_is_a_folder_without_files(tmp_path: Path) -> None:
     """The folder of the pictures may be missing at a start."""
+    async with Sandbox(state_folder=tmp_path) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
+        await veriff.create_session()
 
     def load() -> None:
+        shutil.rmtree(tmp_path / "media")
         folder = StateFolder(tmp_path)
         try:
-            assert (None, None) == folder.load()
+            state, _ = folder.load()
+            assert state is not None
+            assert 1 == len(state.sessions)
         finally:
             folder.close()
 

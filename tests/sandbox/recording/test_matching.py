@@ -211,3 +211,14 @@ def test_each_request_is_checked_as_it_is_signed(
                 check.finish()
     with pytest.raises(HTTPError, match="missing"):
         RequestCheck(method, path, {}, CREDENTIALS).finish()
+
+
+def test_some_requests_need_no_signature() -> None:
+    """A request whose signature is optional is right without one, and its body counts for a signature by body only."""
+    check = RequestCheck("POST", "/sync/v1/validate-registry", {**KEY, "X-API-Key": ID}, CREDENTIALS)
+    check.feed(b"{}")
+    assert "secret" == check.finish()
+    signed = {**KEY, "X-HMAC-SIGNATURE": CREDENTIALS.sign(OTHER.encode())}
+    check = RequestCheck("GET", f"/v1/sessions/{OTHER}/decision", signed, CREDENTIALS)
+    check.feed(b"a body that is not signed")
+    assert "secret" == check.finish()
