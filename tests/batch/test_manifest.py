@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import Address, Consent, Document, DocumentType, InvalidArgumentError, Person
+from veriff_async import (
+    Address,
+    ConfigurationError,
+    Consent,
+    Document,
+    DocumentType,
+    InvalidArgumentError,
+    Media,
+    Person,
+)
 from veriff_async.batch import InvalidRow, Job, ManifestRow, read_manifest
 from veriff_async.batch._manifest_rows import _MEMBERS, RowError, job_from_members
+from veriff_async.batch._seen_ids import SeenIds
+from veriff_async.batch.manifest import _MAX_LINE, media_problem
 from veriff_async.models import Gender, ParsedAddress
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(64)
 SECRET = "Zuckerkandl"
@@ -205,6 +215,7 @@ def test_invalid_json_lines_are_reported_with_the_member(folder: Path) -> None:
         '{"id": "i", ' + media + ', "timeout": 1e400}': "not a JSON object",
         '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout must be a number of seconds",
         '{"id": "k", "media": [{"path": "front.jpg", "context": "face", "timestamp": "2024-05-31"}]}': "time zone",
+        '{"id": "k2", "media": [{"path": "front.jpg", "context": "face", "timestamp": "noon"}]}': "time zone",
         '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "max_side": true}]}': "maximum of pixels",
         '{"id": "l2", "media": [{"path": "front.jpg", "context": "face", "max_bytes": "4M"}]}': "maximum of bytes",
         '{"id": "l3", ' + media + ', "convert": "png"}': 'convert must be "jpeg"',
@@ -288,3 +299,54 @@ def test_any_json_yields_a_job_or_a_reason(found: dict[str, object], tmp_path_fa
         outcome = str(error)[-1]
 
     assert outcome in {".", "?"} or outcome == found["id"]
+
+
+def test_line_that_is_too_long_hides_no_other_line(folder: Path) -> None:
+    """A line beyond the limit is reported with its number, and the lines after it are read."""
+    media = '"media": [{"path": "front.jpg", "context": "face"}]'
+    lines = ['{"id": "a", ' + media + "}", '{"id": "' + "b" * _MAX_LINE * 2 + '"}', '{"id": "c", ' + media + "}"]
+    rows = read(folder, "\n".join(lines), name="jobs.jsonl")
+    assert ["a", "c"] == [job.id for job in jobs(rows)]
+    assert {2: f"The line has more than {_MAX_LINE} bytes: make each job one line."} == reasons(rows)
+
+
+def test_rows_without_a_timeout_wait_for_any_time(folder: Path) -> None:
+    """A manifest that is read with ``timeout=None`` gives its jobs no timeout, unless a row has one."""
+    path = folder / "jobs.csv"
+    path.write_text("id,face,timeout\n1,front.jpg,\n2,front.jpg,2.5\n")
+    assert [None, 2.5] == [job.timeout for job in jobs(list(read_manifest(path, timeout=None)))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that opens and cannot be read")
+def test_disk_that_fails_while_reading_is_reported_without_the_name(tmp_path: Path) -> None:
+    """An error of the disk after the opening has the system's reason, and not the path."""
+    path = tmp_path / f"{SECRET}.csv"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(InvalidArgumentError, match=r"cannot be read \(Input/output error\)") as caught:
+        list(read_manifest(path))
+    assert SECRET not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_media_that_can_be_read_only_once_is_left_for_the_upload() -> None:
+    """A stream is not read by the check, and a later media of the job is checked all the same."""
+
+    class Pipe(BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    pipe = Pipe(PICTURE)
+    assert media_problem(Job(id="a", media=[Media(pipe, "face")])) is None
+    problem = media_problem(Job(id="a", media=[Media(pipe, "face"), Media(b"no picture", "document-front")]))
+    assert (problem or "").startswith("document-front: ")
+    assert PICTURE == pipe.read()
+
+
+def test_full_disk_for_temporary_files_is_named() -> None:
+    """When the ids of a large manifest do not fit on the disk, the error names the folder to look at."""
+    with SeenIds() as seen:
+        assert seen.add("first", 1) is None
+        seen._db.execute("PRAGMA max_page_count = 3")
+        with pytest.raises(ConfigurationError, match=r"\(SQLITE_FULL\): check the folder for temporary") as caught:
+            deque((seen.add(f"id {number}", number) for number in range(2_000)), maxlen=0)
+        assert caught.value.__context__ is None

@@ -104,3 +104,25 @@ async def test_record_of_another_job_is_refused(path: Path) -> None:
         with pytest.raises(JournalError, match="cannot be decrypted"):
             await journal.read("job 2")
         assert RECORDS[1] == await journal.read("job 1")
+
+
+async def test_reencryption_that_fails_changes_nothing_and_can_be_repeated(path: Path) -> None:
+    """A refused write undoes its portion; the journal stays usable, and a later call writes every record again."""
+
+    def alter(statement: str) -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(statement)
+
+    async with SqliteJournal(path) as journal:
+        for record in RECORDS[:3]:
+            await journal.claim(record.job_id)
+            await journal.write(record)
+    async with SqliteJournal(path, encryption=KeyRing([OLD])) as journal:
+        trigger = "CREATE TRIGGER full BEFORE UPDATE ON job WHEN OLD.id = 'job 2' BEGIN SELECT raise(ABORT, 'no'); END"
+        await asyncio.to_thread(alter, trigger)
+        with pytest.raises(JournalError, match="SQLITE_CONSTRAINT_TRIGGER"):
+            await journal.reencrypt()
+        assert RECORDS[:3] == await read_all(journal)
+        await asyncio.to_thread(alter, "DROP TRIGGER full")
+        assert 3 == await journal.reencrypt()
+        assert RECORDS[:3] == await read_all(journal)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 
 from veriff_async._protocol.webhook import event_from
-from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Inbox, MemoryInbox, Retention
+from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Inbox, MemoryInbox, Retention, SessionSearch
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.testing import decision_event, session_event
@@ -208,3 +208,13 @@ def _run(work: Coroutine[object, object, None]) -> None:
 
 async def _find_known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:
     return list(await inbox.get_states(sessions))
+
+
+async def test_session_without_events_is_not_found() -> None:
+    """A session of which only a submission was saved appears in the search with its first event."""
+    async with MemoryInbox() as inbox:
+        await inbox.save_submission("s", "submitted")
+        for search in (SessionSearch(), SessionSearch(session_id="s")):
+            assert () == tuple((await inbox.find_sessions(search)).sessions)
+        await inbox.record(session_event("s", "started"))
+        assert ["s"] == [session.session_id for session in (await inbox.find_sessions(SessionSearch())).sessions]

@@ -90,6 +90,17 @@ async def test_all_sessions_and_events_are_read() -> None:
     ]
 
 
+@pytest.mark.parametrize("count", [_operations._CONCURRENCY, _operations._CONCURRENCY + 1])
+async def test_events_of_many_sessions_are_read_once_and_in_order(count: int) -> None:
+    """More sessions than are read at once, or just as many, come complete and the latest first."""
+    inbox = MemoryInbox()
+    ids = await fill(inbox, count)
+
+    events = await collect(iter_events(inbox))
+
+    assert [session_id for session_id in ids for _ in range(2)] == [stored.event.session_id for stored in events]
+
+
 async def test_an_export_is_json_that_can_be_read_back() -> None:
     """A line has the whole webhook and how far the handlers are, and its event is the one that was recorded."""
     inbox = MemoryInbox()
@@ -274,6 +285,18 @@ async def test_a_real_receiver_accepts_a_replay(endpoint: Endpoint) -> None:
     await collect(replay(inbox, endpoint, search=SessionSearch(session_id=ids[0])))
     statistics = endpoint.receiver.statistics()
     assert (9, 2) == (statistics.recorded, statistics.duplicates)
+
+
+async def test_a_limited_rate_drops_no_event(endpoint: Endpoint) -> None:
+    """Events wait for their turn, and all are sent in their order."""
+    inbox = MemoryInbox()
+    await fill(inbox, 1)
+    await inbox.record(watchlist_event(None))
+
+    events = await collect(replay_events(inbox, endpoint.url, CREDENTIALS, rate=50))
+
+    assert [True] * 3 == [event.is_accepted for event in events]
+    assert ["watchlist", "event", "decision"] == [event.kind for event in events]
 
 
 async def test_a_replay_continues_where_it_ended(endpoint: Endpoint) -> None:

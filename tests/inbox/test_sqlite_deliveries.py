@@ -129,6 +129,42 @@ async def test_unreadable_event_becomes_dead(inbox: SqliteInbox, path: Path) -> 
     assert (1, "The stored event cannot be read.") == (dead.attempts, dead.error)
 
 
+async def change(path: Path, statement: str) -> None:
+    """Change the file as another program could."""
+
+    def execute() -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(statement)
+
+    await asyncio.to_thread(execute)
+
+
+async def test_delivery_of_a_deleted_event_is_dropped(inbox: SqliteInbox, path: Path) -> None:
+    """An event that another program has deleted is not leased, and the events of other sessions are."""
+    other = session_event("t", "started")
+    await inbox.record(session_event("s", "started"), deliver=True)
+    await inbox.record(other, deliver=True)
+    await change(path, "DELETE FROM event WHERE number = 1")
+    assert [other] == [delivery.event for delivery in await inbox.lease(5, seconds=60)]
+    statistics = await inbox.statistics()
+    assert (0, 1) == (statistics.queued, statistics.leased)
+
+
+@pytest.mark.parametrize(
+    ("names", "handlers"),
+    [("'{}'", ()), ("'{'", ()), ("7", ()), ("x'5b5d'", ()), ("'[\"mail\", 7, null]'", ("mail",))],
+)
+async def test_unreadable_names_of_handlers_are_ignored(
+    inbox: SqliteInbox, path: Path, names: str, handlers: tuple[str, ...]
+) -> None:
+    """If another program has damaged the names of the handlers that finished, the others run once more."""
+    await inbox.record(session_event("s", "started"), deliver=True)
+    await change(path, f"UPDATE delivery SET handled_by = {names}")  # noqa: S608  a test's own
+    (delivery,) = await inbox.lease(1, seconds=60)
+    assert frozenset(handlers) == delivery.handled_by
+    assert await inbox.settle(delivery, HANDLED)
+
+
 async def test_foreign_lease_is_not_held(inbox: SqliteInbox) -> None:
     """A text that is no lease of this file settles nothing."""
     await inbox.record(session_event("s", "started"), deliver=True)

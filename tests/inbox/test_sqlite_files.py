@@ -327,6 +327,37 @@ def test_record_waits_for_a_few_deletions_only(path: Path) -> None:
         assert (1, 0) == (_count_sessions(path), log.stat().st_size)
 
 
+def test_idle_writer_leaves_old_sessions_while_another_process_writes(path: Path) -> None:
+    """Retention that cannot have the lock gives up without an error, and the next record continues it."""
+    now = [1_800_000_000.0]
+    codec = TextCodec(None, error=InboxError, owner="inbox")
+    publisher = ChangePublisher(Broadcaster())
+    with closing(EventWriter(path, Retention(max_age=3600), lambda: now[0], codec, publisher=publisher)) as writer:
+
+        def record(*names: str) -> None:
+            writer.begin(writes=True)
+            for name in names:
+                writer.insert_event(session_event(name, "started"), DecisionSource.WEBHOOK)
+            writer.commit()
+            writer.after_commit()
+
+        record(*(f"old-{number}" for number in range(60)))
+        now[0] += 3601
+        record("new")
+        before = _count_sessions(path)
+        writer._db.execute("PRAGMA busy_timeout = 0")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writer.on_idle()
+            other.execute("ROLLBACK")
+        assert before == _count_sessions(path)
+
+        record("newer")
+        while writer.idle_seconds is not None:
+            writer.on_idle()
+        assert 2 == _count_sessions(path)
+
+
 def _count_sessions(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         count: int = db.execute("SELECT count(*) FROM session").fetchone()[0]

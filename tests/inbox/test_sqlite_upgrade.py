@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from attrs import evolve
 
-from veriff_async import DecisionEvent, WebhookEvent
+from veriff_async import DecisionEvent, Status, WebhookEvent
 from veriff_async._protocol.session_state import apply_event, dump_state
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Retention, SessionSearch, SqliteInbox
@@ -133,6 +133,25 @@ async def test_events_of_an_earlier_version_are_found_by_value(path: Path) -> No
         await inbox.erase(["s1"])
         page = await inbox.find_sessions(SessionSearch(vendor_data="customer 1"), limit=1_000)
         assert 100 == len(page.sessions)
+
+
+async def test_sessions_of_an_earlier_version_are_found_by_status(path: Path) -> None:
+    """Their status is read from the state, where it was; a state that cannot be read has none."""
+    events = [session_event("a", "started"), of_customer("b", "x"), of_customer("c", "x")]
+    await asyncio.to_thread(write_version_3, path, events)
+
+    def damage() -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE session SET state = x'7b' WHERE id = x'63'")
+
+    await asyncio.to_thread(damage)
+    async with SqliteInbox(path, now=lambda: START + 60) as inbox:
+        found = (await inbox.find_sessions(SessionSearch())).sessions
+        statuses = {session.session_id: session.status for session in found}
+        assert ("approved", None) == (statuses["b"], statuses["c"])
+        for status, expected in ((Status.APPROVED, ["b"]), (Status.DECLINED, [])):
+            page = await inbox.find_sessions(SessionSearch(status=status))
+            assert expected == [session.session_id for session in page.sessions]
 
 
 async def test_two_inboxes_upgrade_a_file_at_the_same_time(path: Path) -> None:
