@@ -31,7 +31,7 @@ from veriff_async.testing import decision_event
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from blockbuster import BlockBuster
     from click.testing import Result
@@ -314,6 +314,50 @@ def test_spent_budget_has_its_own_exit_code_and_a_later_run_continues(
 
 
 @pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("run", "jobs.csv"), 2, "Give --journal and --out, or --dry-run"),
+        (("run", "jobs.csv", "--out", "r.jsonl"), 2, "Give --journal and --out, or --dry-run"),
+        (("resume", "--journal", "a.db", "--out", "r.jsonl"), 1, "repeat batch run with the manifest"),
+        (("resolve", "--journal", "a.db", "u1"), 2, "Give either --session ID, or --recreate"),
+        (("resolve", "--journal", "a.db", "u1", "--recreate", "--session", "x"), 2, "Give either --session ID"),
+    ],
+)
+def test_missing_options_are_named(
+    folder: Path, invoke: Callable[..., Result], words: Sequence[str], code: int, message: str
+) -> None:
+    """Nothing is sent or written before the options are complete."""
+    (folder / "jobs.csv").write_text("id,face\nu1,front.jpg\n")
+    (folder / "a.db").touch()
+
+    result = invoke("batch", *words)
+
+    assert (code, "") == (result.exit_code, result.stdout)
+    assert message in " ".join(result.stderr.split())
+    assert (0, False) == ((folder / "a.db").stat().st_size, (folder / "r.jsonl").exists())
+
+
+def test_plan_shows_the_time_of_the_last_session_and_json_the_invalid_rows(
+    folder: Path, invoke: Callable[..., Result]
+) -> None:
+    """A dry run with a limit per hour says how long it takes; a run with --json names rows that it would not send."""
+    (folder / "jobs.csv").write_text("id,face\nu1,front.jpg\nu2,front.jpg\n")
+    (folder / "bad.csv").write_text("id,face\nu1,front.jpg\n,front.jpg\n")
+    variables = {
+        "VERIFF_API_KEY": "key",
+        "VERIFF_SHARED_SECRET": "secret",
+        "VERIFF_BASE_URL": "http://127.0.0.1:9",
+    }
+
+    plan = invoke("batch", "run", "jobs.csv", "--dry-run", "--max-per-hour", "1", **variables)
+    bad = invoke("batch", "run", "bad.csv", "--journal", "a.db", "--out", "r.jsonl", "--json", **variables)
+
+    assert (0, True) == (plan.exit_code, "time until the last session: 1 h 0 min" in plan.stdout), plan.output
+    assert (2, [3]) == (bad.exit_code, [row["line"] for row in json.loads(bad.stdout)["invalid_rows"]])
+    assert not (folder / "r.jsonl").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [("MAX_SESSIONS", "-1"), ("MAX_PER_HOUR", "0"), ("MAX_PER_HOUR", "many"), ("POLL_RATE", "nan"), ("POLL_RATE", "0")],
 )
@@ -402,6 +446,40 @@ def test_results_file_is_checked_before_it_is_opened(folder: Path) -> None:
         with pytest.raises(ConfigurationError, match=words), open_results(folder / name, show_person=False):
             pytest.fail("it was opened")
     assert (folder / "other.txt").read_text().endswith('"b"')
+
+
+def test_half_a_line_of_a_killed_run_is_removed_from_the_results(folder: Path) -> None:
+    """The complete lines stay, and the incomplete one is written again by the run."""
+    whole = '{"job_id":"u1","state":"failed"}\n'
+    for half in ('{"job_id":"u2","sta', '{"jo'):
+        (folder / "r.jsonl").write_text(whole + half)
+        with open_results(folder / "r.jsonl", show_person=False):
+            assert whole == (folder / "r.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (BatchProgress(decided=1, paused=True), "1 of 9 jobs, paused: requests fail; running 0"),
+        (BatchProgress(decided=1, sessions_left_this_hour=0), "1 of 9 jobs, no more sessions this hour; running 0"),
+        (BatchProgress(decided=9, sessions_left_this_hour=0), "9 of 9 jobs; running 0"),
+    ],
+)
+def test_progress_says_why_nothing_happens(
+    capsys: pytest.CaptureFixture[str], progress: BatchProgress, words: str
+) -> None:
+    """A pause and a spent limit of the hour take the place of the rate, until all jobs are done."""
+
+    async def read_progress() -> str:
+        async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
+            display = ProgressDisplay(9, veriff.statistics)
+            display.update(progress)
+            async with display.show(line_seconds=0):
+                while not (written := capsys.readouterr().err):  # noqa: ASYNC110  the display writes from another task
+                    await asyncio.sleep(0)
+        return written
+
+    assert anyio.run(read_progress).startswith(words)
 
 
 def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from veriff_async import __version__
+from veriff_async.cli import main
 from veriff_async.cli._commands import COMMANDS, cli
 
 if TYPE_CHECKING:
@@ -47,6 +48,31 @@ def test_another_missing_module_keeps_its_traceback() -> None:
 
     assert result.returncode == 1
     assert "aiohttp" in result.stderr
+
+
+def test_broken_installation_is_not_taken_for_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing module of the library itself raises its own error."""
+    monkeypatch.setitem(sys.modules, "veriff_async.cli._commands", None)
+
+    with pytest.raises(ModuleNotFoundError, match="_commands"):
+        main()
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is 130, as for Ctrl-C at any later time."""
+
+    class Interrupt:
+        @staticmethod
+        def find_spec(_name: str, _path: object = None, _target: object = None) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "veriff_async.cli._commands")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert 130 == ended.value.code
 
 
 def test_version_option_prints_the_version(run: Run) -> None:

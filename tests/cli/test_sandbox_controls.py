@@ -275,8 +275,10 @@ def test_unreadable_snapshot_is_refused(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("state.zip")
         result = invoke("sandbox", "restore", "state.zip", VERIFF_SANDBOX_URL=sandbox.base_url)
+        token = invoke("sandbox", "sessions", "--control-token-file", "state.zip", VERIFF_SANDBOX_URL=sandbox.base_url)
 
     assert (1, "") == (result.exit_code, result.stdout)
+    assert (1, True) == (token.exit_code, "--control-token-file cannot be used" in token.stderr)
     assert "state.zip cannot be read" in result.stderr
     assert [session_id] == [each.id for each in sandbox.sessions]
 

@@ -245,6 +245,18 @@ def test_started_is_sent_before_submitted(receiver: Receiver, cli_runner: CliRun
     assert result.exit_code == 1
 
 
+def test_missing_response_and_redirect_have_their_remark(invoke: Invoke, receiver: Receiver) -> None:
+    """A line without a response shows dashes and the problem; a redirect is not followed, and that is said."""
+    receiver.answer = lambda _headers, _body: 302
+
+    closed = invoke("trigger", "decision", "--to", "http://127.0.0.1:9/", **VARIABLES)
+    moved = invoke("trigger", "decision", "--to", receiver.url, **VARIABLES)
+
+    assert (1, True) == (closed.exit_code, "---  " in closed.stdout)
+    assert (1, 1) == (moved.exit_code, len(receiver.received))
+    assert "decision approved: redirects are not followed" in moved.stdout
+
+
 def test_set_changes_members_with_their_types(invoke: Invoke, receiver: Receiver) -> None:
     """A number is a number, but stays a text where the sample has one; null, lists and new members are possible."""
     result = invoke(
@@ -286,6 +298,26 @@ def test_body_is_sent_as_it_is_given(invoke: Invoke, receiver: Receiver, tmp_pat
         "unknown",
         None,
     )
+
+
+def test_body_that_is_too_large_is_refused(invoke: Invoke, receiver: Receiver, tmp_path: Path) -> None:
+    """No webhook has more than a megabyte: the file is refused before anything is sent."""
+    (tmp_path / "body.json").write_text(json.dumps({"a": "x" * 1024 * 1024}))
+
+    result = invoke("trigger", "--to", receiver.url, "--body", str(tmp_path / "body.json"), **VARIABLES)
+
+    assert (1, []) == (result.exit_code, receiver.received)
+    assert "The file of --body is not a JSON object" in result.stderr
+
+
+def test_set_replaces_an_item_of_a_list() -> None:
+    """An index that exists replaces its item, the next one appends, and the given body stays as it is."""
+    body: dict[str, object] = {"a": [1, 2]}
+
+    changed, warnings = override(body, [Override.parse("a.0=3"), Override.parse("a.2=4")])
+
+    assert ({"a": [3, 2, 4]}, []) == (changed, list(warnings))
+    assert {"a": [1, 2]} == body
 
 
 @pytest.mark.parametrize(

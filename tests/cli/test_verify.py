@@ -121,6 +121,23 @@ def test_no_wait_ends_after_the_submission(invoke: Invoke, manual_sandbox: Sandb
     assert session.status == Status.SUBMITTED
 
 
+def test_refused_creation_differs_from_one_without_a_response(
+    invoke: Invoke, manual_sandbox: Sandbox, picture: str
+) -> None:
+    """After a refusal there is no session to look for; without a response there may be one, so the advice names it."""
+    wrong = {**manual_sandbox.environ, "VERIFF_API_KEY": "00000000-0000-4000-8000-000000000000"}
+
+    refused = read_error(invoke("verify", "--face", picture, "--json", **wrong))
+    manual_sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
+    unknown = read_error(
+        invoke("verify", "--face", picture, "--vendor-data", "order-7", "--json", **manual_sandbox.environ)
+    )
+
+    assert ("AuthenticationError", None) == (refused["type"], refused.get("advice"))
+    assert "OutcomeUnknownError" == unknown["type"]
+    assert "by its vendor_data order-7" in unknown["advice"]
+
+
 def test_timeout_names_the_session_and_the_command_to_continue(
     invoke: Invoke, manual_sandbox: Sandbox, picture: str
 ) -> None:
