@@ -531,6 +531,17 @@ async def test_event_without_its_text_cannot_be_queued(inbox: RedisInbox, admin:
     assert not await inbox.lease(1, seconds=60)
 
 
+async def test_event_of_a_session_without_a_time_leaves_the_queue(inbox: RedisInbox, admin: Redis) -> None:
+    """A session whose time was deleted from the server keeps no other from being handled."""
+    for session_id in ("s", "t"):
+        await inbox.record(session_event(session_id, "started"), deliver=True)
+    await admin.hdel("{veriff}:session:s", "touched")
+
+    assert "t" == (await lease_one(inbox)).event.session_id
+    assert not await inbox.lease(1, seconds=60)
+    assert 0 == (await inbox.statistics()).queued
+
+
 async def test_dead_event_is_deleted_as_an_old_one(redis_server: RedisServer) -> None:
     """A session has no more events than allowed: the oldest leaves it although it is dead, but not while queued."""
     async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=2)) as inbox:
