@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
+from veriff_async._protocol.decoding_work import largest_tiff_value
 from veriff_async._protocol.image_header import HEAD_SIZE, MIMETYPES, detect_type, read_dimensions
 
 if TYPE_CHECKING:
@@ -195,3 +196,9 @@ def test_any_bytes_give_a_size_or_none(mimetype: str, content: bytes) -> None:
 def test_headers_without_a_picture_give_no_size(content: bytes) -> None:
     """Markers without a length, and boxes without a picture, are skipped up to the end or the limit of the search."""
     assert read(content) is None
+
+
+def test_file_without_a_directory_has_no_values() -> None:
+    """A TIFF that is cut before its first directory asks its decoder for nothing."""
+    assert largest_tiff_value(b"II*\0") == 0
+    assert largest_tiff_value(b"MM\0*" + (100).to_bytes(4, "big")) == 0

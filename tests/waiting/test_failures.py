@@ -26,10 +26,12 @@ from veriff_async import (
     Status,
     VeriffClient,
 )
+from veriff_async._waiting.inbox_calls import BestEffortInbox
 from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.sandbox import Fault
+from veriff_async.testing import decision_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping
@@ -393,3 +395,30 @@ async def test_very_long_timeout_is_unlimited(sandbox: Sandbox, seconds: float) 
         session = await veriff.create_session()
         sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=seconds)).is_approved
+
+
+async def test_inbox_that_cannot_save_a_submission_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the inbox costs the trace of a submission only: the log names its type, and nothing of its text."""
+    caplog.set_level(logging.INFO)
+
+    class FullInbox(MemoryInbox):
+        """An inbox that saves no submissions."""
+
+        async def save_submission(self, session_id: str, submission: str) -> None:
+            """Raise an error with the data of the session."""
+            raise ValueError(session_id + submission)
+
+    inbox = BestEffortInbox(FullInbox())
+    await inbox.save_submission("session", "trace")
+    assert (inbox.failures.count, inbox.failures.last_error) == (1, "ValueError")
+    assert any("the trace of a submission is not saved" in line for line in log_lines(caplog))
+    assert not any("session" in line.split() for line in log_lines(caplog))
+
+
+async def test_calls_without_an_inbox_do_nothing() -> None:
+    """A client without an inbox has no recorded state, saves nothing, and records nothing."""
+    inbox = BestEffortInbox(None)
+    await inbox.save_submission("session", "trace")
+    assert await inbox.get_state("session") is None
+    assert await inbox.record(decision_event("session", "approved"), consequence="nothing is recorded") is None
+    assert inbox.failures.count == 0
