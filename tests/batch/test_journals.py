@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import unittest
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,10 @@ from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, JobClaimedError, JournalError
 from veriff_async.batch import JobRecord, JobState, MediaRecord, MemoryJournal, RedisJournal, SqliteJournal
 from veriff_async.testing import JournalContract
+from veriff_async.testing._journal_erasure_rules import JournalErasureContract
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Collection
     from pathlib import Path
 
     from tests.servers import RedisServer
@@ -386,3 +388,47 @@ class TestRedis:
         with pytest.raises(ConfigurationError, match="url of RedisJournal cannot be read"):
             RedisJournal("http://:sesame@localhost")
         assert "sesame" not in repr(RedisJournal("redis://:sesame@localhost"))
+
+
+class _Blank(MemoryJournal):
+    async def read(self, job_id: str) -> JobRecord | None:
+        return None
+
+
+class _Careless(MemoryJournal):
+    async def erase(self, session_ids: Collection[str]) -> int:
+        return 0
+
+
+class _Keeping(MemoryJournal):
+    """A journal without the optional method."""
+
+    erase = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "error", "words"),
+    [
+        (_Blank, "test_erased_job_can_be_claimed_as_new", AssertionError, "does not return a record that was written"),
+        (_Careless, "test_erase_refuses_a_single_text", AssertionError, "expected 'InvalidArgumentError'"),
+        (_Keeping, "test_erase_refuses_a_single_text", unittest.SkipTest, "no method erase, which is optional"),
+    ],
+)
+def test_contract_detects_a_journal_that_breaks_a_rule(
+    kind: type[MemoryJournal], rule: str, error: type[Exception], words: str
+) -> None:
+    """The contract fails for a journal that breaks a rule, and skips the rules of a method that it does not have."""
+
+    class BrokenCase(JournalContract):
+        async def make(self) -> Journal:
+            return kind()
+
+    with pytest.raises(error, match=words):
+        getattr(BrokenCase(), rule)()
+
+
+@pytest.mark.parametrize("kind", [JournalContract, JournalErasureContract])
+def test_contract_needs_a_way_to_make_the_journal(kind: type[JournalErasureContract]) -> None:
+    """A contract without `make` fails each test."""
+    with pytest.raises(NotImplementedError):
+        kind().test_erase_refuses_a_single_text()

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.cli.conftest import strip_escapes
+from tests.cli.conftest import PostHandler, strip_escapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,3 +276,56 @@ def test_module_that_exits_is_an_error(invoke: Invoke, app: str, tmp_path: Path)
 
     assert 1 == result.exit_code
     assert "ends the process when it is imported" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (200, b'{"count": 1}', "passed: One effect."),
+        (200, b"<html>", "The effects of a session must be a number"),
+        (404, b"1", "--effects-url: HTTP 404"),
+    ],
+)
+def test_effects_come_from_a_url(invoke: Invoke, receiver: Receiver, status: int, body: bytes, found: str) -> None:
+    """The effects are the response of a URL with the id of the session; another answer fails the case."""
+    paths: list[str] = []
+
+    class EffectsHandler(PostHandler):
+        def do_GET(self) -> None:  # noqa: N802  the name that http.server calls
+            paths.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    receiver.RequestHandlerClass = EffectsHandler
+    url = receiver.url.replace("/hook", "/effects/{session_id}")
+
+    result = invoke(
+        "check-receiver", receiver.url, "--only", "effect-once", "--effects-url", url, "--json", **VARIABLES
+    )
+
+    document = json.loads(result.stdout)
+    (row,) = document["results"]
+    assert found in f"{row['outcome']}: {row['message']}"
+    assert {f"/effects/{session_id}" for session_id in document["session_ids"]} == set(paths)
+
+
+@pytest.mark.parametrize("command", ["", "  ", "count 'open"])
+def test_command_must_have_words(invoke: Invoke, receiver: Receiver, command: str) -> None:
+    """A command without words, or with a quote that is not closed, is refused before anything is sent."""
+    result = invoke("check-receiver", receiver.url, "--effects-command", command, **VARIABLES)
+
+    assert 1 == result.exit_code
+    assert "--effects-command is empty, or a quote in it is not closed." in result.stderr
+    assert [] == receiver.received
+
+
+def test_coroutine_is_not_an_application(invoke: Invoke, app: str, tmp_path: Path) -> None:
+    """A factory that must be awaited gives no application, and no warning about the coroutine."""
+    (tmp_path / "app_of_this_test.py").write_text("async def create_app(): pass")
+
+    result = invoke("check-receiver", app, **VARIABLES)
+
+    assert 1 == result.exit_code
+    assert "create_app() is a coroutine, not an ASGI application." in " ".join(result.stderr.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -291,3 +292,44 @@ def test_contract_does_not_import_test_tools() -> None:
         [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True
     )
     assert (0, "") == (done.returncode, done.stderr)
+
+
+class _Stateless(MemoryInbox):
+    async def get_states(self, session_ids: Collection[str]) -> dict[str, SessionState]:
+        return {}
+
+
+def test_contract_needs_a_way_to_make_the_inbox() -> None:
+    """A contract without `make` fails each test."""
+
+    class EmptyCase(InboxContract):
+        pass
+
+    with pytest.raises(NotImplementedError):
+        EmptyCase().test_unstorable_ids_raise_inbox_error()
+
+
+def test_contract_detects_states_that_are_not_returned() -> None:
+    """An inbox that records events and does not return their states fails with a sentence."""
+
+    class ForgetfulCase(TestMemoryInbox):
+        async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
+            self.inbox = self.inbox or _Stateless(retention=retention, now=now)
+            return self.inbox
+
+    with pytest.raises(AssertionError, match=r"get_states\(\) does not return the state"):
+        ForgetfulCase().test_unstorable_ids_raise_inbox_error()
+
+
+def test_contract_detects_a_task_that_outlives_the_inbox() -> None:
+    """A task that still runs when every handle is closed is a leak, and fails the test."""
+
+    class LeakingCase(TestMemoryInbox):
+        task: asyncio.Task[object]
+
+        async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
+            self.task = asyncio.create_task(asyncio.Event().wait())
+            return await super().make(retention, now)
+
+    with pytest.raises(AssertionError, match="tasks that are left when every handle is closed: expected 0, found 1"):
+        LeakingCase().test_unstorable_ids_raise_inbox_error()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -24,8 +26,9 @@ from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from veriff_async.testing import CaseResult
+    from veriff_async.testing import CaseResult, ReceiverReport
     from veriff_async.testing.receiver_check._context import CheckOptions
 
 pytestmark = pytest.mark.anyio
@@ -165,7 +168,7 @@ def tls_server() -> Iterator[tuple[str, ssl.SSLContext]]:
     """Serve with a certificate in a thread; return the URL, and the context of a client that trusts it."""
     authority = trustme.CA()
     server_tls, client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost").configure_cert(server_tls)
+    authority.issue_cert("localhost", "webhooks.example").configure_cert(server_tls)
     authority.configure_trust(client_tls)
     with TLSServer(("127.0.0.1", 0), Handler) as server:
         server.socket = server_tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -185,6 +188,47 @@ async def test_certificate_is_checked(tls_server: tuple[str, ssl.SSLContext]) ->
 
     assert [CaseOutcome.PASSED] * 2 == [result.outcome for result in trusted.results]
     assert ("its certificate is not trusted", ()) == (foreign.problem, foreign.results)
+
+
+@pytest.fixture
+def authorities(tls_server: tuple[str, ssl.SSLContext], tmp_path: Path) -> str:
+    """Return the path of a file with the authority of the server."""
+    path = tmp_path / "authorities.pem"
+    path.write_text("".join(map(ssl.DER_cert_to_PEM_cert, tls_server[1].get_ca_certs(binary_form=True))))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ("trusted", "and a trusted certificate."),
+        ("foreign", "The certificate is not trusted (OpenSSL reason "),
+        ("unknown", "No connection with TLS (gaierror)."),
+    ],
+)
+async def test_certificate_must_be_trusted_by_the_system(
+    tls_server: tuple[str, ssl.SSLContext], authorities: str, monkeypatch: pytest.MonkeyPatch, state: str, found: str
+) -> None:
+    """The case about TLS ignores the authorities that the check was given: Veriff has those of the system only."""
+    url, client_tls = tls_server
+    lookups: list[object] = []
+
+    def look_up(host: object, *_arguments: object, **_options: object) -> list[object]:
+        lookups.append(host)
+        if len(lookups) > 1 and state == "unknown":
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", urlsplit(url).port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    if state != "foreign":
+        monkeypatch.setenv("SSL_CERT_FILE", authorities)
+
+    report = await check_receiver(
+        "https://webhooks.example/", CREDENTIALS, only=["tls"], tls=client_tls, allow_remote=True, deadline=30.0
+    )
+
+    assert "" == report.problem
+    assert found in report.results[0].message
 
 
 async def test_application_that_does_not_start_is_refused() -> None:
@@ -397,3 +441,200 @@ async def test_junit_is_xml_with_any_text() -> None:
     failure = ET.fromstring(report.to_junit().encode()).find(".//failure")  # noqa: S314  it is ours
     assert failure is not None
     assert "a��[31m��\U0001f600]]>&<\"'é" in failure.attrib["message"]
+
+
+async def answer(send: Callable[..., Awaitable[None]], status: int, body: bytes = b"") -> None:
+    """Send a whole response."""
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def check_one(app: Callable[..., Awaitable[None]], name: str, **options: object) -> CaseResult:
+    """Check an application with one case, and return its result."""
+    check = cast("Callable[..., Awaitable[ReceiverReport]]", check_receiver)
+    report = await check(app, CREDENTIALS, only=[name], deadline=30.0, settle_seconds=0.0, **options)
+    (result,) = report.results
+    return result
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "message"),
+    [
+        (200, CaseOutcome.FAILED, "HTTP 200, although the last byte was never sent."),
+        (408, CaseOutcome.PASSED, "HTTP 408."),
+    ],
+)
+async def test_answer_to_a_stalled_body_is_judged(status: int, outcome: CaseOutcome, message: str) -> None:
+    """A request without its end must be refused: an endpoint that accepts it has not read the body."""
+
+    async def app(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "http" == scope["type"]
+        await answer(send, status)
+
+    result = await check_one(app, "stalled-body", stall_seconds=30.0)
+
+    assert (outcome, message) == (result.outcome, result.message)
+
+
+async def test_endpoint_that_waits_for_a_stalled_body_learns_of_its_end() -> None:
+    """An endpoint that waits without a limit fails the case; when the check gives up, it gets the disconnection."""
+    is_disconnected = asyncio.Event()
+
+    async def app(
+        scope: Mapping[str, object],
+        receive: Callable[[], Awaitable[Mapping[str, object]]],
+        send: Callable[..., Awaitable[None]],
+    ) -> None:
+        assert "http" == scope["type"]
+        if scope["method"] == "GET":
+            await is_disconnected.wait()
+        else:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            is_disconnected.set()
+        await answer(send, 200)
+
+    report = await check_receiver(
+        app, CREDENTIALS, only=["stalled-body", "method-get"], deadline=30.0, stall_seconds=0.1
+    )
+
+    assert ["The endpoint waited for 0.1 s or longer.", "HTTP 200."] == [result.message for result in report.results]
+
+
+async def test_application_that_waits_for_the_disconnection_is_released_by_its_response() -> None:
+    """An application that watches for the end of the connection beside its response gets it after the response."""
+    messages: list[object] = []
+
+    async def app(
+        scope: Mapping[str, object],
+        receive: Callable[[], Awaitable[Mapping[str, object]]],
+        send: Callable[..., Awaitable[None]],
+    ) -> None:
+        assert "http" == scope["type"]
+        while (await receive())["more_body"]:
+            pass
+        watching = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-trace", b"1")]})
+        await send({"type": "http.response.trailers"})
+        await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        await send({"type": "http.response.body", "body": b"k"})
+        messages.append((await watching)["type"])
+
+    assert "HTTP 200." == (await check_one(app, "decision-approved")).message
+    assert ["http.disconnect"] == messages
+
+
+async def test_response_without_its_end_is_a_failure() -> None:
+    """An application that returns in the middle of its response has not accepted the webhook."""
+
+    async def app(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "http" == scope["type"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    result = await check_one(app, "decision-approved")
+
+    assert CaseOutcome.FAILED is result.outcome
+    assert "the response broke off" in result.message
+
+
+async def test_application_that_never_starts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that does not answer the startup is not checked, and the error says which event it ignores."""
+    monkeypatch.setattr("veriff_async.testing.receiver_check._asgi_server._TIMEOUT", 0.01)
+
+    async def app(_scope: object, _receive: object, _send: object) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(ConfigurationError, match="it has not answered the event lifespan"):
+        await check_receiver(app, CREDENTIALS)
+
+
+async def test_path_of_an_application_begins_with_a_slash() -> None:
+    """A path without a slash would become a part of the port."""
+    with pytest.raises(ConfigurationError, match="path must begin with a slash"):
+        await check_receiver(accept, CREDENTIALS, path="hooks")
+
+
+async def test_shared_secret_in_a_response_is_a_failure() -> None:
+    """A debug page that shows the settings of the application gives the secret to everybody."""
+
+    async def app(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "http" == scope["type"]
+        await answer(send, 500, b"SECRET = 'the-old'")
+
+    result = await check_one(app, "response-details")
+
+    assert "A response contains the shared secret." == result.message
+    assert CaseSeverity.ERROR is result.severity
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("late-events", 0, "The status is missing, where approved is expected."),
+        ("failing-handler", 2, "HTTP 200 during the failure, and 2 effects after it."),
+    ],
+)
+async def test_wrong_effects_are_described(name: str, count: int, message: str) -> None:
+    """The message says what the system did, and what it must do."""
+    result = await check_one(
+        accept,
+        name,
+        count_effects=lambda _session: Effects(count),
+        set_failing=lambda _is_failing: None,
+        effect_seconds=0.01,
+    )
+
+    assert (CaseOutcome.FAILED, message) == (result.outcome, result.message)
+
+
+async def test_repetition_that_is_refused_after_a_failure_is_a_failure() -> None:
+    """The endpoint refuses a webhook during the failure, and must accept it when Veriff repeats it."""
+    is_broken = False
+
+    async def app(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        assert "http" == scope["type"]
+        await answer(send, 503 if is_broken else 200)
+
+    def set_failing(is_failing: bool) -> None:  # noqa: FBT001  as the option is called
+        nonlocal is_broken
+        is_broken = is_broken or is_failing
+
+    result = await check_one(app, "failing-handler", count_effects=lambda _session: 0, set_failing=set_failing)
+
+    assert (CaseOutcome.FAILED, "The repetition after the failure got HTTP 503.") == (result.outcome, result.message)
+
+
+async def test_refused_form_of_a_duplicate_is_not_counted() -> None:
+    """An endpoint that refuses white space in JSON has another fault, which the message names."""
+
+    async def app(
+        scope: Mapping[str, object],
+        receive: Callable[[], Awaitable[Mapping[str, object]]],
+        send: Callable[..., Awaitable[None]],
+    ) -> None:
+        assert "http" == scope["type"]
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + cast("bytes", message["body"]), bool(message["more_body"])
+        await answer(send, 400 if b'": ' in body else 200)
+
+    result = await check_one(app, "duplicates-other-bytes", count_effects=lambda _session: 1)
+
+    assert CaseOutcome.NOT_CHECKED is result.outcome
+    assert "fix body-white-space first" in result.message
+
+
+async def test_function_for_effects_that_never_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of the user that hangs fails its case, and does not stop the check."""
+    monkeypatch.setattr("veriff_async.testing.receiver_check._context._HOOK_SECONDS", 0.01)
+
+    async def count_effects(_session_id: str) -> int:
+        await asyncio.Event().wait()
+        return 1
+
+    result = await check_one(accept, "effect-once", count_effects=count_effects)
+
+    assert CaseOutcome.FAILED is result.outcome
+    assert "the function for effects takes longer than 0.01 seconds" in result.message.lower()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.receiver_check.conftest import CREDENTIALS
-from veriff_async.testing import CaseOutcome, check_receiver
+from veriff_async.testing import CaseOutcome, CaseSeverity, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -100,3 +101,53 @@ async def test_refused_decision_leaves_dependent_cases_unchecked() -> None:
         result.outcome for result in alone.results
     ]
     assert "An ordinary decision is not accepted: fix decision-approved first." == alone.results[2].message
+
+
+async def test_missing_response_is_judged_by_the_purpose_of_the_request() -> None:
+    """Without a response a forged webhook was not accepted, which is a warning; a harmless request must be answered."""
+    async with serve(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
+        report = await check_receiver(url, CREDENTIALS, only=["signature-missing", "method-get"], deadline=30.0)
+
+    assert {"signature-missing": CaseSeverity.WARNING, "method-get": CaseSeverity.WARNING} == {
+        result.case.name: result.severity for result in report.results
+    }
+    assert all("got no response: the response is not HTTP." in result.message for result in report.results)
+
+
+async def test_response_may_end_with_its_connection() -> None:
+    """HTTP allows a response without a length, which ends when the connection ends; headers must be whole."""
+    async with serve(OK + b"\r\nok") as url:
+        whole = await check_receiver(url, CREDENTIALS, only=["decision-approved"], deadline=30.0)
+    async with serve(OK + b"X-Trace: 1\r\n") as url:
+        cut = await check_receiver(url, CREDENTIALS, only=["decision-approved"], deadline=30.0)
+
+    assert (CaseOutcome.PASSED, CaseOutcome.FAILED) == (whole.results[0].outcome, cut.results[0].outcome)
+    assert "the connection was closed without a response" in cut.results[0].message
+
+
+async def test_endpoint_without_tls_is_a_problem_of_a_report() -> None:
+    """With https in its URL, an endpoint that speaks HTTP is not checked; the file of JUnit has an error then."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        report = await check_receiver(url, CREDENTIALS, deadline=30.0)
+
+    assert ("the TLS handshake failed", ()) == (report.problem, report.results)
+    suite = ET.fromstring(report.to_junit())[0]  # noqa: S314  our own document
+    assert ("1", "1") == (suite.get("tests"), suite.get("errors"))
+    assert ["the TLS handshake failed"] == [error.get("message") for error in suite.iter("error")]
+
+
+async def test_host_that_cannot_exist_is_a_problem() -> None:
+    """A label of a host name has at most 63 characters (RFC 1035, section 2.3.4)."""
+    report = await check_receiver(f"http://{'a' * 64}.localhost/", CREDENTIALS)
+
+    assert (False, ()) == (report.is_ok, report.results)
+    assert report.problem == "the address cannot be used"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+import unittest
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +14,11 @@ from aiohttp import web
 from tests.receiver_check.conftest import CREDENTIALS
 from veriff_async import DecisionEvent, DeliveryPolicy
 from veriff_async.inbox import MemoryInbox
-from veriff_async.testing import Effects, ReceiverContract, check_receiver
+from veriff_async.testing import Effects, ReceiverContract, ReceiverWarning, check_receiver
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from veriff_async.inbox import Delivery
 
@@ -112,3 +115,71 @@ async def test_aiohttp_receiver_passes_every_case() -> None:
         result.case.name for result in report.results if result.outcome.value == "not_checked"
     ]
     assert report.is_ok
+
+
+class Careless(ReceiverContract):
+    """An endpoint that answers 200 to everything; its tests are called one by one."""
+
+    credentials = CREDENTIALS
+    deadline = 30.0
+    slow_seconds = 0.02
+
+    def receiver(self) -> Callable[..., Awaitable[object]]:
+        """Return the application."""
+
+        async def accept(scope: Mapping[str, object], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+            assert "http" == scope["type"]
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+
+        return accept
+
+
+def run_rule(case: ReceiverContract, name: str) -> None:
+    """Run one test of a contract."""
+    getattr(case, name)()
+
+
+def test_contract_reports_each_outcome_in_the_way_of_test_runners() -> None:
+    """An error fails its test with a remedy, a warning is a warning, and a case that needs more is skipped."""
+    run_rule(Careless(), "test_decision_approved")
+    with pytest.raises(AssertionError, match=r"accepted with HTTP 200\.\nSent: .*\n.*\nFix: "):
+        run_rule(Careless(), "test_signature_missing")
+    with pytest.warns(ReceiverWarning, match="api-key-other: "):
+        run_rule(Careless(), "test_api_key_other")
+    for name, reason in (
+        ("test_tls", "public URL"),
+        ("test_failing_handler", "override"),
+        ("test_effect_once", "count"),
+    ):
+        with pytest.raises(unittest.SkipTest, match=reason):
+            run_rule(Careless(), name)
+
+
+def test_contract_needs_a_receiver_that_listens() -> None:
+    """A contract without a receiver, or with a URL at which nothing listens, fails each test and says why."""
+
+    class Absent(ReceiverContract):
+        credentials = CREDENTIALS
+
+        def receiver(self) -> str:
+            return url
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # it does not listen, and keeps the port from others
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        with pytest.raises(AssertionError, match="The endpoint is not reachable: no connection"):
+            run_rule(Absent(), "test_decision_approved")
+
+
+def test_methods_of_the_contract_are_to_be_overridden() -> None:
+    """A contract without `receiver` fails; the functions for effects and failures are not called unless overridden."""
+
+    class Empty(ReceiverContract):
+        credentials = CREDENTIALS
+
+    with pytest.raises(NotImplementedError):
+        run_rule(Empty(), "test_decision_approved")
+    for call in (Empty().count_effects("a session"), Empty().set_failing(True)):
+        with pytest.raises(NotImplementedError):
+            asyncio.run(call)

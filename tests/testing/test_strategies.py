@@ -11,13 +11,24 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from attrs import evolve, fields, has
+from attrs import evolve, fields, frozen, has
 from hypothesis import given, settings, strategies as st
 
-from veriff_async import Credentials, Decision, DecodeError, VeriffError, from_json, models, parse_webhook, to_json
+from veriff_async import (
+    ConfigurationError,
+    Credentials,
+    Decision,
+    DecodeError,
+    VeriffError,
+    from_json,
+    models,
+    parse_webhook,
+    to_json,
+)
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.models.events import UnknownEvent
-from veriff_async.testing import signed_webhooks, strategy_for, webhook_events
+from veriff_async.testing import decision_event, session_event, signed_webhooks, strategy_for, webhook_events
+from veriff_async.testing.factories import decision_of
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -213,3 +224,21 @@ def test_missing_hypothesis_is_reported(name: str) -> None:
         "veriff_async.errors.ConfigurationError: The strategies need hypothesis, an extra of this package: "
         'pip install "veriff-async[testing]".'
     )
+
+
+def test_unknown_type_has_no_strategy() -> None:
+    """A class that is not a model is a mistake, and the error says what to pass."""
+
+    @frozen
+    class Order:
+        total: complex
+
+    with pytest.raises(ConfigurationError, match="Cannot build a strategy for complex: pass a model of veriff_async"):
+        strategy_for(Order).example()
+
+
+def test_only_decisions_have_a_decision() -> None:
+    """`decision_of` refuses an event of another kind by its name."""
+    assert "approved" == decision_of(decision_event("s", "approved")).status
+    with pytest.raises(TypeError, match="A SessionEvent has no decision"):
+        decision_of(session_event("s", "started"))
