@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from tests.servers import RedisServer
+    from veriff_async import WebhookEvent
     from veriff_async.inbox import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +94,7 @@ async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
 @pytest.mark.parametrize("cuts", [1, 2])
 async def test_event_with_lost_response_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
     """With any response lost, the handler is called once, and Veriff's repetition is a duplicate."""
-    called: list[Delivery] = []
+    called: list[Delivery[WebhookEvent]] = []
     async with (
         cutting(redis_server) as proxy,
         RedisInbox(proxy.url) as inbox,
