@@ -14,6 +14,7 @@ from tests.inbox.test_redis import client_of, following
 from tests.servers import RedisServer
 from veriff_async._protocol.session_state import apply_event, dump_state
 from veriff_async._protocol.webhook import dump_event, event_from
+from veriff_async.encryption import KeyRing
 from veriff_async.errors import InboxError
 from veriff_async.inbox import (
     DeliveryInbox,
@@ -346,7 +347,7 @@ async def test_unreadable_event_becomes_dead(inbox: RedisInbox, admin: Redis) ->
 
     assert "t" == (await lease_one(inbox)).event.session_id
     (record,) = await inbox.get_deliveries(status=DeliveryStatus.DEAD)
-    assert ("s", "DecodeError: the stored event") == (record.session_id, record.error)
+    assert ("s", "The stored event cannot be read.") == (record.session_id, record.error)
 
 
 async def test_evicted_session_leaves_the_queue(inbox: RedisInbox, admin: Redis) -> None:
@@ -606,6 +607,28 @@ async def test_used_memory_is_unknown_to_a_limited_user(
         assert (await inbox.statistics()).bytes
     finally:
         await admin.acl_deluser("limited")
+
+
+@pytest.mark.parametrize("ring", [None, KeyRing([KeyRing.generate_key()])])
+@pytest.mark.parametrize("damage", ["missing", "changed", "without its newlines"])
+async def test_damaged_event_keeps_no_other_waiting(
+    redis_server: RedisServer, admin: Redis, ring: KeyRing | None, damage: str
+) -> None:
+    """An event that another program has damaged leaves the queue, and the others are leased."""
+    async with RedisInbox(redis_server.url, encryption=ring) as inbox:
+        for session_id in ("damaged", "good"):
+            await inbox.record(session_event(session_id, "started"), deliver=True)
+        key = "{veriff}:session:damaged"
+        text = cast("str", await admin.hget(key, "event:0"))
+        if damage == "missing":
+            await admin.hdel(key, "event:0")
+        else:
+            changed = text[:-9] + "AAAAAAAA=" if damage == "changed" else text.replace("\n", " ")
+            await admin.hset(key, "event:0", changed)
+
+        assert ["good"] == [delivery.event.session_id for delivery in await inbox.lease(10, seconds=60)]
+        later = await inbox.statistics()
+        assert (0, 1) == (later.queued, later.leased)
 
 
 async def test_settlement_on_damaged_data_can_be_repeated(inbox: RedisInbox, admin: Redis) -> None:

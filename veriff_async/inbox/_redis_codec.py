@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Final
 
+from veriff_async._protocol.json.decode import decode_error
 from veriff_async._protocol.search_keys import event_search_keys, search_key
 from veriff_async._protocol.session_state import dump_state, load_state
 from veriff_async._protocol.webhook import load_event
@@ -56,8 +57,19 @@ class RedisCodec:
             DecodeError: It is not an event.
             InboxError: Its key is missing, or it was changed or moved.
         """
-        _, kind, body = split_entry(entry)
-        return load_event(kind.decode(), self.decode_body(body, session_id))
+        try:
+            _, kind, body = split_entry(entry)
+            name = kind.decode()
+        except ValueError:
+            problem = "expected an event @ $"
+        else:
+            return load_event(name, self.decode_body(body, session_id))
+        raise decode_error(problem)
+
+    def lacks_key(self, entry: bytes | None, *stored: bytes | None) -> bool:
+        """Return whether an event, or another text, can be read by another process only, which has its key."""
+        body = _decode_base64((entry or b"").rpartition(b"\n")[2])
+        return any(text is not None and self._texts.lacks_key(text) for text in (body, *stored))
 
     def encode_state(self, state: SessionState) -> bytes:
         """Return a state as it is stored."""

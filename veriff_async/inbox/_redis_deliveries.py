@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from attrs import evolve
 
+from veriff_async._protocol.delivery_schedule import UNREADABLE
 from veriff_async._protocol.json.decode import decode_error
-from veriff_async.errors import DecodeError
+from veriff_async.errors import DecodeError, InboxError
 from veriff_async.inbox._redis_layout import (
     BATCH_SIZE,
     NO_SESSION,
@@ -141,7 +142,8 @@ for index = 6, #KEYS do
         end
         local event = redis.call('HGET', key, 'event:' .. number)
         local dedup_key = string.match(event or '', '^(.*)\\n[^\\n]*\\n[^\\n]*$')
-        local mark = dedup_key and redis.call('HGET', key, 'key:' .. dedup_key)
+        -- Not nil, with which Lua would end the list: the event cannot be read, and becomes a dead letter.
+        local mark = dedup_key and redis.call('HGET', key, 'key:' .. dedup_key) or false
         local session = redis.call('HMGET', key, 'touched', 'state', 'submission')
         leased[#leased + 1] = {index - 6, number, text, event, mark, session[1], session[2], session[3]}
     else
@@ -387,11 +389,13 @@ class RedisDeliveries:
             name, token = names[int(index)], tokens[int(index)]
             try:
                 found.append(self._load(members[int(index)], f"{number.decode()}:{token}", row))
-            except DecodeError:
+            except (DecodeError, InboxError) as error:
+                if isinstance(error, InboxError) and self._codec.lacks_key(row[1], row[4], row[5]):
+                    # Another process, or this one with the right ring, can handle it.
+                    raise
                 # It can never be handled, and an error here would keep the other events from being handled too.
-                outcome = DeliveryOutcome(status=DeliveryStatus.DEAD, error="DecodeError: the stored event")
                 session_name = NO_SESSION if name.startswith(NO_SESSION) else name
-                await self._settle(client, session_name, (name, number.decode(), token), outcome, token)
+                await self._settle(client, session_name, (name, number.decode(), token), UNREADABLE, token)
         return found
 
     def _load(self, member: bytes, lease: str, row: Sequence[bytes | None]) -> Delivery[WebhookEvent]:
