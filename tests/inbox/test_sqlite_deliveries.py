@@ -15,7 +15,7 @@ from attrs import evolve
 
 from tests.conditions import without_slow_steps
 from veriff_async import InboxError
-from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Retention, SqliteInbox
+from veriff_async.inbox import DeliveryOutcome, DeliveryStatus, Retention, SessionSearch, SqliteInbox
 from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
@@ -140,14 +140,20 @@ async def change(path: Path, statement: str) -> None:
 
 
 async def test_delivery_of_a_deleted_event_is_dropped(inbox: SqliteInbox, path: Path) -> None:
-    """An event that another program has deleted is not leased, and the events of other sessions are."""
-    other = session_event("t", "started")
+    """An event that another program has deleted is not leased; other sessions and later events of its own are."""
+    other, later = session_event("t", "started"), session_event("s", "submitted")
     await inbox.record(session_event("s", "started"), deliver=True)
     await inbox.record(other, deliver=True)
+    await inbox.record(later, deliver=True)
     await change(path, "DELETE FROM event WHERE number = 1")
-    assert [other] == [delivery.event for delivery in await inbox.lease(5, seconds=60)]
+    leased = [*await inbox.lease(5, seconds=60), *await inbox.lease(5, seconds=60)]
+    assert [other, later] == [delivery.event for delivery in leased]
     statistics = await inbox.statistics()
-    assert (0, 1) == (statistics.queued, statistics.leased)
+    assert (0, 2) == (statistics.queued, statistics.leased)
+    for delivery in leased:
+        assert await inbox.settle(delivery, HANDLED)
+    (session,) = (await inbox.find_sessions(SessionSearch(session_id="s"))).sessions
+    assert 0 == session.queued
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,10 @@ class DeliveryTable:
         )
         row = self._db.execute(query, (number,)).fetchone()
         if row is None:  # another program has deleted the event
+            (session,) = self._db.execute("SELECT session FROM delivery WHERE number = ?", (number,)).fetchone()
             self.delete(number)
+            self._db.execute("UPDATE session SET queued = max(0, queued - 1) WHERE id = ?", (session,))
+            self._unblock_next(session)
             return None
         lease = f"{number}-{secrets.token_hex(8)}"
         attempt = row[0] + 1
