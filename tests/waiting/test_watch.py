@@ -354,6 +354,23 @@ async def test_timeout_comes_after_the_latest_state(
     assert is_idle(veriff)
 
 
+async def test_timeout_comes_after_what_the_program_knows(sandbox: Sandbox) -> None:
+    """An inbox that never answers does not keep a watch from showing the status that the program knows."""
+
+    class SilentInbox(MemoryInbox):
+        """An inbox whose server hangs."""
+
+        async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+            await asyncio.Event().wait()
+            return await super().get_states(session_ids)
+
+    async with make_client(sandbox, SilentInbox(), NEVER) as veriff:
+        watch = (await veriff.create_session()).watch(timeout=0.01)
+        assert Status.CREATED == (await anext(watch)).status
+        with pytest.raises(DecisionTimeoutError):
+            await anext(watch)
+
+
 @pytest.mark.parametrize("seconds", [-1, "1", float("nan")])
 async def test_wrong_arguments_are_refused(session: VerificationSession, seconds: float) -> None:
     """Wrong arguments raise an error at the call, and not at the first step."""

@@ -80,6 +80,8 @@ class Watcher(Waiter):
         """End the watch with an error, after it has shown the latest state."""
         if self.error is None:
             self.error, self.traceback = error, error.__traceback__
+        if self.shown is None:
+            self.session.show_first()  # an inbox that is slow to answer must not hide what the program knows
         self.on_state()
 
     def notify(self, decision: Decision, source: DecisionSource) -> None:  # noqa: ARG002  the state has it
