@@ -24,10 +24,12 @@ LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
 HOSTS: Final = frozenset(
     {
         "asgi.readthedocs.io",
+        "csrc.nist.gov",
         "devdocs.veriff.com",
         "docs.aiohttp.org",
         "docs.python.org",
         "github.com",
+        "help.veriff.com",
         "hypothesis.readthedocs.io",
         "keepachangelog.com",
         "mangum.fastapiexpert.com",
@@ -41,6 +43,7 @@ HOSTS: Final = frozenset(
         "testcontainers.com",
         "veriff-async.readthedocs.io",
         "www.attrs.org",
+        "www.postgresql.org",
         "www.rfc-editor.org",
         "www.veriff.com",
     }
