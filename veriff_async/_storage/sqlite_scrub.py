@@ -235,16 +235,20 @@ def _number(page: bytes, offset: int) -> int:
     return page[offset] << 8 | page[offset + 1]
 
 
-def _read(file: int, size: int, offset: int) -> bytes:
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _read(file: int, size: int, offset: int) -> bytes:
         os.lseek(file, offset, os.SEEK_SET)
         return os.read(file, size)
-    return os.pread(file, size, offset)
 
-
-def _write(file: int, content: bytes, offset: int) -> None:
-    if sys.platform == "win32":
+    def _write(file: int, content: bytes, offset: int) -> None:
         os.lseek(file, offset, os.SEEK_SET)
         os.write(file, content)
-    else:
+
+else:
+
+    def _read(file: int, size: int, offset: int) -> bytes:
+        return os.pread(file, size, offset)
+
+    def _write(file: int, content: bytes, offset: int) -> None:
         os.pwrite(file, content, offset)
