@@ -128,7 +128,7 @@ class Integrations:
         if not isinstance(cast("object", integrations), Mapping):
             msg = f"integrations must be a mapping, not {type_name(integrations)}: {_HOW_TO_CREATE}."
             raise ConfigurationError(msg)
-        self.receiver = IntegrationReceiver(
+        self.receiver: IntegrationReceiver = IntegrationReceiver(
             {name: _make_receiver(name, integration) for name, integration in integrations.items()},
             allow_sharing=allow_sharing,
             allowed_networks=allowed_networks,
