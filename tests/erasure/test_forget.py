@@ -547,7 +547,7 @@ async def test_results_that_a_batch_releases_are_rewritten(tmp_path: Path, monke
 async def test_results_that_cannot_be_replaced_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
-    """A full disk, or a line that another program adds meanwhile, ends the call; no line and no other file is left."""
+    """A full disk, or a line that another program adds, ends the call, and leaves no line and no other file."""
     path, line = tmp_path / "results.jsonl", '{"session_id":"a"}\n'
     await asyncio.to_thread(path.write_text, line)
     synchronize = os.fsync

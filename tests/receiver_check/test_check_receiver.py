@@ -502,7 +502,7 @@ async def test_endpoint_that_waits_for_a_stalled_body_learns_of_its_end() -> Non
 
 
 async def test_application_that_waits_for_the_disconnection_is_released_by_its_response() -> None:
-    """An application that watches for the end of the connection beside its response gets it after the response."""
+    """An application that watches for the end of the connection next to its response gets it after the response."""
     messages: list[object] = []
 
     async def app(

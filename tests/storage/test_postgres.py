@@ -423,7 +423,7 @@ class TestUse:
             runner.run(server.run(lambda connection: execute(connection, "SELECT 1")))
 
     async def test_full_pool_is_named(self, postgres: PostgresDatabase) -> None:
-        """A pool without a free connection, and data of another version, are told apart from a server that is away."""
+        """A full pool and data of another version have other errors than a server that is away."""
         async with AsyncConnectionPool(postgres.url, min_size=1, max_size=1, open=False) as pool:
             server = connect(pool)
             await server.run(lambda connection: execute(connection, "SELECT 1"))

@@ -482,7 +482,7 @@ async def test_text_that_is_no_unicode_is_returned_as_an_escape(control: Control
 
 
 async def test_client_may_ask_before_it_sends_a_body(control: Control) -> None:
-    """A client that announces a body with Expect is told to continue (RFC 9110, section 10.1.1)."""
+    """A client that announces a body with Expect may continue (RFC 9110, section 10.1.1)."""
     url = f"{control.caller.sandbox.base_url}/_sandbox/api/seed"
     async with control.caller.http.post(url, json={"sessions": 1}, expect100=True) as response:
         assert 200 == response.status
