@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from veriff_async._protocol.arguments import type_name
 from veriff_async.errors import InvalidArgumentError
+from veriff_async.inbox._operations import iter_sessions
 from veriff_async.inbox._protocol import SearchableInbox
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from veriff_async.models.inbox_search import SessionSearch
 
 __all__ = ("ErasableStore", "check_stores", "find_session_ids")
-
-_PAGE_SIZE: Final = 500
 
 
 @runtime_checkable
@@ -73,11 +72,7 @@ async def find_session_ids(stores: Mapping[str, ErasableStore], search: SessionS
         raise InvalidArgumentError(msg)
     found: dict[str, None] = {}
     for inbox in inboxes:
-        page: str | None = None
-        while True:
-            part = await inbox.find_sessions(search, limit=_PAGE_SIZE, page=page)
-            found.update((session.session_id, None) for session in part.sessions if session.session_id)
-            page = part.next_page
-            if page is None:
-                break
+        async for session in iter_sessions(inbox, search):
+            if session.session_id:
+                found[session.session_id] = None
     return list(found)

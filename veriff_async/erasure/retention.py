@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from attrs import frozen
@@ -13,8 +13,8 @@ from veriff_async._protocol.arguments import check_instance, check_number
 from veriff_async.erasure._stores import check_stores
 from veriff_async.erasure.files import SessionFiles
 from veriff_async.errors import InvalidArgumentError
+from veriff_async.inbox._operations import iter_sessions
 from veriff_async.inbox._protocol import SearchableInbox
-from veriff_async.models.inbox_search import SessionSearch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from veriff_async.erasure._stores import ErasableStore
 
 __all__ = ("RetentionItem", "plan_retention")
-
-_PAGE_SIZE: Final = 500
 
 
 @frozen(kw_only=True)
@@ -111,15 +109,9 @@ def _list_sessions(store: ErasableStore) -> AsyncGenerator[tuple[str, datetime |
 
 
 async def _list_inbox(inbox: SearchableInbox) -> AsyncGenerator[tuple[str, datetime | None]]:
-    page: str | None = None
-    while True:
-        part = await inbox.find_sessions(SessionSearch(), limit=_PAGE_SIZE, page=page)
-        for session in part.sessions:
-            if session.session_id is not None:
-                yield session.session_id, datetime.fromtimestamp(session.recorded_at, UTC)
-        page = part.next_page
-        if page is None:
-            break
+    async for session in iter_sessions(inbox):
+        if session.session_id is not None:
+            yield session.session_id, datetime.fromtimestamp(session.recorded_at, UTC)
 
 
 async def _list_files(files: SessionFiles) -> AsyncGenerator[tuple[str, datetime | None]]:
