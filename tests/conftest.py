@@ -9,14 +9,14 @@ import inspect
 import os
 import threading
 from asyncio import constants
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
-from anyio import get_running_tasks
 from blockbuster import BlockBuster
 from hypothesis import settings
 
 from tests.conditions import time_limit
+from tests.left_tasks import fail_on_left_tasks
 from tests.loops import VirtualTimeLoop, default_backend, has_virtual_time
 from veriff_async import VeriffClient
 from veriff_async._media import source
@@ -41,29 +41,6 @@ settings.load_profile("rules")
 # A loop in debug mode records a stack trace for each handle and task, which takes longer than most tests. Its checks
 # work without these traces; set 10 here to see where a handle or task was created.
 setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  typed as final
-
-
-def _tasks_of_test(before: set[asyncio.Task[object]]) -> list[asyncio.Task[object]]:
-    """Return the tasks that a test left behind, without those that end with a fixture.
-
-    A sandbox of a fixture, for instance, may still post a webhook in its own task group.
-
-    Args:
-        before: The tasks that ran when the test started.
-    """
-    fixtures = {id(task) for task in before if task is not asyncio.current_task()}
-    of_fixtures = {task.id for task in get_running_tasks() if task.parent_id in fixtures}
-    started = asyncio.all_tasks() - before
-    return [task for task in started if id(task) not in of_fixtures and not _is_server_connection(task)]
-
-
-def _is_server_connection(task: asyncio.Task[object]) -> bool:
-    """Return whether a task serves a connection; it ends with the fixture that runs the server."""
-    return getattr(task.get_coro(), "__qualname__", "").startswith("RequestHandler.")
-
-
-_TURNS: Final = 10
-"""Loop iterations that a cancelled task may need to end."""
 
 
 @pytest.fixture
@@ -171,15 +148,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
     @functools.wraps(test)
     async def checked(*args: object, **kwargs: object) -> None:
-        before = asyncio.all_tasks()
-        async with time_limit(_seconds(pyfuncitem)):
+        async with fail_on_left_tasks(), time_limit(_seconds(pyfuncitem)):
             await test(*args, **kwargs)
-        for _ in range(_TURNS):
-            left = _tasks_of_test(before)
-            if not left:
-                break
-            await asyncio.sleep(0)
-        assert [] == left
 
     pyfuncitem.obj = checked
 
