@@ -92,7 +92,8 @@ async def test_keys_can_be_rotated(server: RedisServer) -> None:
         assert [6, 0] == [await inbox.reencrypt() for _ in range(2)]
     async with opened(server, NEW) as inbox:
         assert ["old", "plain"] == [each.session_id for each in (await inbox.find_sessions(person)).sessions]
-        assert 4 == len(await members_of(server, "search"))
+        # The value, the status and the new secret, for each of two sessions.
+        assert 6 == len(await members_of(server, "search"))
         assert "text" == (await inbox.get_states(["plain"]))["plain"].submission
         assert [watchlist_event(None)] == list(await inbox.get_events(None))
         assert (await inbox.record(event)).is_duplicate

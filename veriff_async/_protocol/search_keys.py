@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hmac
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.models.events import DecisionEvent, UnknownEvent, WatchlistEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("ERASED", "event_search_keys", "event_search_values", "search_key")
+__all__ = (
+    "ERASED",
+    "SECRET",
+    "event_search_keys",
+    "event_search_values",
+    "other_secret_ranges",
+    "search_key",
+    "secret_key",
+)
 
 ERASED: Final = "erased"
 """The field of keys by which an inbox recognises sessions that it has erased."""
 
+SECRET: Final = "secret"  # noqa: S105  a name
+"""The field of keys by which an inbox recognises with which secrets it has made the keys of a session."""
+
 # 128 bits: two values of one inbox have the same key with a chance below 1 in 10^18 even among 10^10 values.
 _KEY_BYTES: Final = 16
+
+# All keys of secrets are between these. Another key is there with a chance of 1 in 2^64.
+_FIRST_SECRET_KEY: Final = bytes(_KEY_BYTES // 2)
+_AFTER_SECRET_KEYS: Final = bytes(_KEY_BYTES // 2 - 1) + b"\x01"
 
 
 def search_key(field: str, value: str, *, secret: bytes = b"") -> bytes:
@@ -31,6 +47,24 @@ def search_key(field: str, value: str, *, secret: bytes = b"") -> bytes:
     """
     message = b"\0".join((field.encode(), value.encode("utf-8", "surrogatepass")))
     return hmac.digest(secret, message, "sha256")[:_KEY_BYTES]
+
+
+def secret_key(secret: bytes) -> bytes | None:
+    """Return the key that a session gets with keys made with a secret; ``None`` without a secret.
+
+    The values of such a session cannot be found by a process that lacks the secret, but this key can: keys of secrets
+    follow each other in an index.
+    """
+    return _FIRST_SECRET_KEY + search_key(SECRET, "", secret=secret)[: _KEY_BYTES // 2] if secret else None
+
+
+def other_secret_ranges(secrets: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield ranges, without their ends, that have all keys of secrets other than these.
+
+    If an index has a key in one of them, a search with these secrets would be incomplete.
+    """
+    known = sorted(filter(None, map(secret_key, secrets)))
+    yield from pairwise((_FIRST_SECRET_KEY, *known, _AFTER_SECRET_KEYS))
 
 
 def event_search_keys(event: WebhookEvent, *, secret: bytes = b"") -> Iterator[tuple[str, bytes]]:

@@ -73,6 +73,13 @@ class TextCodec:
         """Return whether a text can be read by another process only, which has its key."""
         return is_encrypted(data) and (self._ring is None or not self._ring.has_key_of(data))
 
+    def incomplete_search_error(self) -> VeriffError:
+        """Return the error of a search that misses something, because other processes have keys that this one lacks."""
+        remedy = "pass encryption= with the ring of all keys with which it was encrypted"
+        return self._error(
+            f"Not all of the {self._owner} can be searched, because some of it cannot be decrypted: {remedy}."
+        )
+
     def is_current(self, data: bytes) -> bool:
         """Return whether a text is stored as `encode` stores it now, so that it need not be written again."""
         return not is_encrypted(data) if self._ring is None else self._ring.is_current(data)

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from veriff_async._protocol.search_keys import ERASED, event_search_keys, search_key
+from veriff_async._protocol.search_keys import (
+    ERASED,
+    SECRET,
+    event_search_keys,
+    other_secret_ranges,
+    search_key,
+    secret_key,
+)
 from veriff_async._protocol.session_state import dump_state, load_state
 from veriff_async._protocol.webhook import load_event
 from veriff_async.errors import DecodeError, InboxError
 
 if TYPE_CHECKING:
     from veriff_async._storage.encrypted_text import TextCodec
+    from veriff_async.errors import VeriffError
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
@@ -95,12 +103,29 @@ class PostgresCodec:
         return self._texts.encode(self._texts.decode(stored, *place), *place)
 
     def new_search_keys(self, event: WebhookEvent) -> list[tuple[str, bytes]]:
-        """Return the field and the key of each value by which the session of an event is found."""
-        return list(event_search_keys(event, secret=self._secrets[0]))
+        """Return the field and the key of each value by which the session of an event is found, and of the secret."""
+        key = self.secret_key()
+        return [*event_search_keys(event, secret=self._secrets[0]), *([] if key is None else [(SECRET, key)])]
 
     def old_search_keys(self, event: WebhookEvent) -> list[tuple[str, bytes]]:
         """Return the search keys that an event may have from other secrets than the first."""
         return [key for secret in self._secrets[1:] for key in event_search_keys(event, secret=secret)]
+
+    def secret_key(self) -> bytes | None:
+        """Return the search key of the secret for new ones."""
+        return secret_key(self._secrets[0])
+
+    def other_secret_ranges(self) -> list[tuple[bytes, bytes]]:
+        """Return ranges, without their ends, that have the keys of all secrets that this process lacks."""
+        return list(other_secret_ranges(self._secrets))
+
+    def is_current(self, stored: bytes) -> bool:
+        """Return whether a text, of which the first bytes suffice, is stored as it is now."""
+        return self._texts.is_current(stored)
+
+    def incomplete_search_error(self) -> VeriffError:
+        """Return the error of a search that cannot find everything."""
+        return self._texts.incomplete_search_error()
 
     def find_keys(self, field: str, value: str) -> list[bytes]:
         """Return the search keys that a value may have; the first one is for new ones."""

@@ -68,6 +68,22 @@ WHERE session.number = renewed.number
 """
 
 
+_FIND_OTHER_SECRETS: Final = """
+SELECT DISTINCT session FROM veriff_inbox_search_key
+WHERE field = 'secret' AND key IS DISTINCT FROM %(key)s::bytea AND session = ANY (%(sessions)s::bigint[])
+"""
+
+# The first bytes of a body show with which key it is encrypted.
+_READ_BEGINNINGS: Final = """
+SELECT session, substring(body FOR 16) FROM veriff_inbox_event WHERE session = ANY (%(sessions)s::bigint[])
+"""
+
+_DELETE_OTHER_SECRETS: Final = """
+DELETE FROM veriff_inbox_search_key
+WHERE field = 'secret' AND key IS DISTINCT FROM %(key)s::bytea AND session = ANY (%(sessions)s::bigint[])
+"""
+
+
 async def renew_events(connection: Connection, codec: PostgresCodec, last: int) -> tuple[int, int | None]:
     """Write some events again that are not stored as they would be stored now, with their search keys.
 
@@ -101,7 +117,7 @@ async def renew_events(connection: Connection, codec: PostgresCodec, last: int) 
 
 
 async def renew_sessions(connection: Connection, codec: PostgresCodec, last: int) -> tuple[int, int | None]:
-    """Write the states and submissions of some sessions again; see `renew_events`."""
+    """Write the states and submissions of some sessions again, after their events; see `renew_events`."""
     numbers, end = await _lock_part(connection, _FIND_SESSIONS, last)
     rows = await fetch_all(connection, _READ_SESSIONS, {"numbers": numbers})
     renewed: list[tuple[int, bytes | None, bytes | None]] = []
@@ -112,7 +128,21 @@ async def renew_sessions(connection: Connection, codec: PostgresCodec, last: int
     if renewed:
         written, states, submissions = map(list, zip(*renewed, strict=True))
         await execute(connection, _WRITE_SESSIONS, {"numbers": written, "states": states, "submissions": submissions})
+    await _delete_other_secrets(connection, codec, numbers)
     return sum((state is not None) + (submission is not None) for _, state, submission in renewed), end
+
+
+async def _delete_other_secrets(connection: Connection, codec: PostgresCodec, sessions: Sequence[int]) -> None:
+    """Delete the search keys of secrets other than the first, if all events of a session were written again."""
+    values = {"key": codec.secret_key(), "sessions": sessions}
+    found = [session for (session,) in await fetch_all(connection, _FIND_OTHER_SECRETS, values)]
+    if not found:
+        return
+    # A process whose first key is another one may have recorded an event since the events were written again.
+    beginnings = await fetch_all(connection, _READ_BEGINNINGS, {"sessions": found})
+    old = {session for session, beginning in beginnings if not codec.is_current(beginning)}
+    done = [session for session in found if session not in old]
+    await execute(connection, _DELETE_OTHER_SECRETS, {**values, "sessions": done})
 
 
 def _columns_of(keys: Sequence[tuple[str, bytes, int]]) -> dict[str, object]:

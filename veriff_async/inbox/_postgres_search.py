@@ -52,6 +52,15 @@ _CONDITIONS: Final[dict[str, LiteralString]] = {
     "until": "session.touched < %(until)s",
 }
 
+# In the order of the index, so that it is used even if the server misjudges the number of keys.
+_HAS_OTHER_SECRETS: Final = """
+SELECT EXISTS (
+    SELECT FROM unnest(%(lows)s::bytea[], %(highs)s::bytea[]) AS ends (low, high), LATERAL (
+        SELECT FROM veriff_inbox_search_key AS search_key
+        WHERE search_key.field = 'secret' AND search_key.key > ends.low AND search_key.key < ends.high
+        ORDER BY search_key.field, search_key.key LIMIT 1) AS other)
+"""
+
 _COUNT: Final = f"""
 SELECT sessions.count, sessions.events, queue.queued, queue.leased,
     (SELECT count(*) FROM veriff_inbox_delivery WHERE status = 'dead'),
@@ -91,6 +100,8 @@ async def find_sessions(
     statement = _FIND.format(conditions=" AND ".join(conditions))
     await execute(connection, _WITHOUT_JIT)
     rows = await fetch_all(connection, statement, tables.parameters(**values, limit=limit + 1))
+    if search.vendor_data is not None or search.end_user_id is not None:
+        await _check_secrets(connection, tables)
     sessions = tuple(
         SessionSummary(
             session_id=decode(session) or None,
@@ -104,6 +115,20 @@ async def find_sessions(
     )
     next_page = json.dumps([rows[limit - 1][3], rows[limit - 1][4]]) if len(rows) > limit else None
     return SessionPage(sessions=sessions, next_page=next_page)
+
+
+async def _check_secrets(connection: Connection, tables: EventTables) -> None:
+    """Check that the keys of all sessions were made with secrets that this process has.
+
+    It comes after a search, since another process may have written sessions again in the meantime.
+
+    Raises:
+        InboxError: A search for a value would be incomplete.
+    """
+    lows, highs = zip(*tables.codec.other_secret_ranges(), strict=True)
+    values = {"lows": list(lows), "highs": list(highs)}
+    if await fetch_one(connection, _HAS_OTHER_SECRETS, values) != (False,):
+        raise tables.codec.incomplete_search_error()
 
 
 async def count_rows(connection: Connection, tables: EventTables) -> InboxStatistics:

@@ -6,19 +6,24 @@ import base64
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.json.decode import decode_error
-from veriff_async._protocol.search_keys import event_search_keys, search_key
+from veriff_async._protocol.search_keys import event_search_keys, other_secret_ranges, search_key, secret_key
 from veriff_async._protocol.session_state import dump_state, load_state
 from veriff_async._protocol.webhook import load_event
-from veriff_async.inbox._redis_layout import split_entry
+from veriff_async.inbox._redis_layout import SEARCH_KEY_SIZE, split_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from veriff_async._storage.encrypted_text import TextCodec
+    from veriff_async.errors import VeriffError
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
 __all__ = ("STATUS_LETTER", "RedisCodec")
 
 STATUS_LETTER: Final = b"s"
+
+_SECRET_LETTER: Final = b"k"
 
 _LETTERS: Final = {"vendor_data": b"v", "end_user_id": b"e", "status": STATUS_LETTER}
 
@@ -99,9 +104,31 @@ class RedisCodec:
         return str(self._texts.decode(stored, "submission", session_id), "utf-8", "surrogatepass")
 
     def search_entries(self, event: WebhookEvent) -> set[bytes]:
-        """Return the search keys of an event, each after a letter for its field."""
+        """Return the search keys of an event and of the secret, each after a letter for its field."""
         secret = self._texts.search_secrets[0]
-        return {_LETTERS[name] + key for name, key in event_search_keys(event, secret=secret)}
+        return self._secret_entries() | {_LETTERS[name] + key for name, key in event_search_keys(event, secret=secret)}
+
+    def has_other_secret(self, entries: Collection[bytes]) -> bool:
+        """Return whether search keys have one of another secret than the first."""
+        found = {entry for entry in entries if entry.startswith(_SECRET_LETTER)}
+        return not found <= self._secret_entries()
+
+    def _secret_entries(self) -> set[bytes]:
+        key = secret_key(self._texts.search_secrets[0])
+        return set() if key is None else {_SECRET_LETTER + key}
+
+    def other_secret_ranges(self) -> list[tuple[bytes, bytes]]:
+        """Return ranges, without their ends, of the index entries with all secrets that this process lacks."""
+        ranges = other_secret_ranges(self._texts.search_secrets)
+        # A session follows each search key, and no session begins with this byte.
+        return [
+            ((_SECRET_LETTER + low).ljust(SEARCH_KEY_SIZE, b"\0") + b"\xff", _SECRET_LETTER + high)
+            for low, high in ranges
+        ]
+
+    def incomplete_search_error(self) -> VeriffError:
+        """Return the error of a search that cannot find everything."""
+        return self._texts.incomplete_search_error()
 
     def status_entry(self, state: SessionState) -> bytes:
         """Return the search key of a status."""

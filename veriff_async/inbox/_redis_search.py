@@ -29,6 +29,7 @@ from veriff_async.inbox._redis_layout import (
     member_of,
     session_of,
 )
+from veriff_async.inbox._redis_secrets import check_secrets
 from veriff_async.models.delivery import DeliveryRecord, DeliveryStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSearch, SessionSummary
@@ -194,6 +195,9 @@ class RedisSearch:
             found += await self._summaries(client, search, wanted, cutoff)
             if len(found) > limit:
                 break
+        if self._conditions(search):
+            # Afterwards: a process with other keys may have written sessions again in the meantime.
+            await check_secrets(client, self._layout, self._codec)
         # One more than wanted shows whether another part follows.
         next_page = found[limit - 1][1].dump() if len(found) > limit else None
         return SessionPage(sessions=tuple(summary for summary, _ in found[:limit]), next_page=next_page)

@@ -23,6 +23,7 @@ from veriff_async.errors import DecodeError, InboxError
 
 if TYPE_CHECKING:
     from veriff_async._storage.encrypted_text import TextCodec
+    from veriff_async.errors import VeriffError
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
@@ -179,6 +180,10 @@ class RowCodec:
             InboxError: It cannot be decrypted.
         """
         return self._codec.decode(data, kind, decode(session)) if is_encrypted(data) else data
+
+    def incomplete_search_error(self) -> VeriffError:
+        """Return the error of a search that cannot find everything; see `TextCodec.incomplete_search_error`."""
+        return self._codec.incomplete_search_error()
 
     def lacks_key(self, data: object) -> bool:
         """Return whether a stored text is encrypted with a key that this process does not have."""

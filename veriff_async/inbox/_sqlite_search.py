@@ -2,7 +2,8 @@
 
 The table ``search`` has a row for each session and each value by which it can be found. A session's row lists its keys,
 so that they are written once and deleted with the session. The keys of events that an earlier version has stored are
-added by the first search for a value, in small transactions.
+added by the first search for a value, in small transactions. Keys of an encrypted inbox are made with a secret, and the
+table also has a key of each secret for each session: without that secret, a search would silently miss the session.
 
 All other searches walk the index by age. Each query looks at some sessions only, because other readers of this process
 wait for it.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
-from veriff_async._protocol.search_keys import event_search_keys, search_key
+from veriff_async._protocol.search_keys import event_search_keys, other_secret_ranges, search_key, secret_key
 from veriff_async.errors import InboxError
 from veriff_async.inbox._sqlite_schema import decode, encode, split_keys
 from veriff_async.models.delivery import DeliveryStatus
@@ -26,7 +27,7 @@ from veriff_async.models.inbox_search import SessionSummary
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from veriff_async.inbox._sqlite_schema import RowCodec
     from veriff_async.models.events import WebhookEvent
@@ -79,17 +80,35 @@ class SearchTable:
             event: The event.
             keys: The keys that the session has.
         """
-        for _, key in event_search_keys(event, secret=self._codec.search_secrets[0]):
+        for key in self._keys_of(event):
             if key not in split_keys(keys):
                 self._db.execute("INSERT OR IGNORE INTO search (key, session) VALUES (?, ?)", (key, session))
                 keys = (keys or b"") + key
         return keys
 
-    def renew(self, session: bytes, events: Sequence[WebhookEvent], keys: bytes) -> None:
+    def _keys_of(self, event: WebhookEvent) -> Iterator[bytes]:
+        """Yield the keys that an event adds to those of its session."""
+        secret = self._codec.search_secrets[0]
+        if (key := secret_key(secret)) is not None:
+            yield key
+        for _, key in event_search_keys(event, secret=secret):
+            yield key
+
+    def check_secrets(self) -> None:
+        """Check that the keys of all sessions were made with secrets that this process has.
+
+        Raises:
+            InboxError: A search for a value would be incomplete.
+        """
+        for ends in other_secret_ranges(self._codec.search_secrets):
+            if self._db.execute("SELECT 1 FROM search WHERE key > ? AND key < ? LIMIT 1", ends).fetchone():
+                raise self._codec.incomplete_search_error()
+
+    def renew(self, session: bytes, events: Sequence[WebhookEvent], keys: bytes | None) -> None:
         """Replace the keys of a session, which other secrets may have made, by those of its events."""
         renewed: bytes | None = None
         for event in events:
-            for _, key in event_search_keys(event, secret=self._codec.search_secrets[0]):
+            for key in self._keys_of(event):
                 if key not in split_keys(renewed):
                     renewed = (renewed or b"") + key
         if renewed == keys:
@@ -113,6 +132,8 @@ class SearchTable:
         query = "SELECT number, session, kind, body FROM event WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
         rows = self._db.execute(query, (start, last, _MOST_INDEXED)).fetchall()
         for _, session, kind, body in rows:
+            if self._codec.lacks_key(body):  # another process can read it, and must not find that all were added
+                raise self._codec.incomplete_search_error()
             with suppress(InboxError):  # an event that cannot be read has no values
                 event = self._codec.load_event(kind, body, session)
                 before = self._db.execute("SELECT keys FROM session WHERE id = ?", (session,)).fetchone()
@@ -149,6 +170,8 @@ class SearchTable:
         query = f"SELECT {columns} FROM session WHERE {which} ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts
         found: list[tuple[SessionSummary, PageStart]] = []
         for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*rows, *values)):
+            if name is None and search.status is not None and self._codec.lacks_key(state):
+                raise self._codec.incomplete_search_error()
             status = self._load_status(name, state, session)
             if search.status is not None and status != search.status:
                 continue

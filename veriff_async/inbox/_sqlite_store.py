@@ -231,6 +231,10 @@ class SqliteEventStore(Database):
         session = None if session_id is None else encode(session_id)
         return tuple(self._deliveries.records(session, status, limit, oldest=self._retention.oldest_kept()))
 
+    def check_search_secrets(self) -> None:
+        """Check that a search for a value has found all sessions; see `SearchTable.check_secrets`."""
+        self._search.check_secrets()
+
     def can_search_values(self) -> bool:
         """Return whether the events that an earlier version has stored can be found by their values."""
         return self._search.is_complete()
@@ -315,13 +319,14 @@ class SqliteEventStore(Database):
     def _renew_session(self, row: int, session: bytes, state: object, submission: object, keys: bytes | None) -> int:
         text = self._codec.renew("state", state, session)
         if text is not None:
-            self._db.execute("UPDATE session SET state = ? WHERE rowid = ?", (text, row))
+            # An earlier version has stored no status, and a process without the key cannot read it in the state.
+            status = self._codec.load_state(text, session).status.value
+            self._db.execute("UPDATE session SET state = ?, status = ? WHERE rowid = ?", (text, status, row))
         other = self._codec.renew("submission", submission, session)
         if other is not None:
             self._db.execute("UPDATE submission SET text = ? WHERE session = ?", (other, session))
-        if keys:
-            events = self._db.execute("SELECT kind, body FROM event WHERE session = ?", (session,)).fetchall()
-            self._search.renew(session, [self._codec.load_event(kind, body, session) for kind, body in events], keys)
+        events = self._db.execute("SELECT kind, body FROM event WHERE session = ?", (session,)).fetchall()
+        self._search.renew(session, [self._codec.load_event(kind, body, session) for kind, body in events], keys)
         return (text is not None) + (other is not None)
 
     def _count_rows(self) -> tuple[int, int]:

@@ -42,7 +42,6 @@ from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_one, notify
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, LeaseLostError
-from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._postgres_codec import PostgresCodec, digest_of
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
@@ -324,9 +323,7 @@ class PostgresInbox:
     async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
         """Find sessions; see `SearchableInbox.find_sessions`."""
         check_search(search, limit, page)
-        result = await self._server.run(lambda connection: find_sessions(connection, self._tables, search, limit, page))
-        await check_empty_page(self, search, result)
-        return result
+        return await self._server.run(lambda connection: find_sessions(connection, self._tables, search, limit, page))
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`. It reads a row of each session."""

@@ -28,7 +28,6 @@ from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.inbox._encrypted_search import check_empty_page
 from veriff_async.inbox._redis_changes import BLOCK_SECONDS, RedisChanges
 from veriff_async.inbox._redis_codec import RedisCodec
 from veriff_async.inbox._redis_deletion import RedisDeletion
@@ -249,9 +248,7 @@ class RedisInbox:
             await self._index_old_sessions()
         client = self._server.get_client()
         finding = self._search.find_sessions(client, search, limit, position)
-        result = await self._server.execute(client, finding, _VISIT_SECONDS)
-        await check_empty_page(self, search, result)
-        return result
+        return await self._server.execute(client, finding, _VISIT_SECONDS)
 
     async def statistics(self) -> InboxStatistics:
         """Count what is stored and what waits; see `SearchableInbox.statistics`.
