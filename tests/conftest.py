@@ -34,6 +34,10 @@ pytest_plugins = ("pytester", "tests.postgres_server", "tests.servers")
 # third of its time; the workers of xdist compile the tests as well.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Reading the authorities of the system takes 30 ms in each process that imports aiohttp, and no test needs them.
+# See https://docs.openssl.org/master/man3/SSL_CTX_load_verify_locations/ for the variable.
+os.environ["SSL_CERT_FILE"] = os.devnull
+
 # A busy machine may take long for an example, so examples have no deadline.
 settings.register_profile("rules", deadline=None, max_examples=30)
 settings.load_profile("rules")
@@ -122,6 +126,16 @@ def fail_on_leaks() -> Iterator[None]:
     gc.collect()
     left = [thread for thread in threading.enumerate() if thread not in before and not _ends_soon(thread)]
     assert [] == left
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import the tests without the garbage collector, which would search the same modules again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_sessionfinish() -> None:
