@@ -10,7 +10,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from veriff_async._event_loop import require_asyncio
@@ -93,7 +93,55 @@ def _new_client(settings: dict[str, Any], max_connections: int, *, retries: int)
     """Return a client whose connections open when they are first needed."""
     retry = {"retry": Retry(NoBackoff(), retries), "retry_on_error": [RedisConnectionError] * retries}
     options: dict[str, Any] = {**settings, **retry, "max_connections": max_connections}
-    return Redis.from_pool(BlockingConnectionPool(**options))
+    return Redis.from_pool(_ConnectionPool(options))
+
+
+class _ConnectionPool(BlockingConnectionPool):
+    """A pool whose connections are closed even if the task that closes them is cancelled.
+
+    redis-py closes each connection in a task of its own. If the caller is cancelled before these tasks have begun, the
+    connections stay open.
+
+    Attributes:
+        is_ended: Whether the store was closed, so that no connection may be opened any more.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """Start without connections."""
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
+        self.is_ended = False
+        self._made: list[AbstractConnection] = []
+
+    def make_connection(self) -> AbstractConnection:
+        """Return a connection that is not open yet."""
+        connection: AbstractConnection = super().make_connection()  # type: ignore[no-untyped-call]
+        self._made.append(connection)
+        return connection
+
+    async def get_connection(self, *args: object, **options: object) -> AbstractConnection:
+        """Return an open connection; a subscription may ask for one after the store was closed."""
+        if self.is_ended:
+            raise RedisConnectionError
+        connection: AbstractConnection = await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        return connection
+
+    async def close_now(self) -> None:
+        """Close all connections in one step, which no cancellation interrupts."""
+        for connection in self._made:
+            await connection.disconnect(nowait=True)
+
+
+async def _close(*clients: Redis) -> None:
+    """Close the connections of clients, also if this is cancelled; a later call of a client opens them again."""
+    try:
+        await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
+    finally:
+        for client in clients:
+            await _pool_of(client).close_now()
+
+
+def _pool_of(client: Redis) -> _ConnectionPool:
+    return cast("_ConnectionPool", client.connection_pool)
 
 
 @asynccontextmanager
@@ -107,11 +155,6 @@ async def transaction(client: Redis) -> AsyncGenerator[Pipeline]:
         except asyncio.CancelledError:
             pipe.watching = False  # its connection is closed by now, and redis-py would open another one to unwatch
             raise
-
-
-async def _close(client: Redis) -> None:
-    with suppress(RedisError, OSError):
-        await client.aclose()
 
 
 class RedisConnections:
@@ -138,7 +181,7 @@ class RedisConnections:
         self._error = error
         self._client: Redis | None = None
         self._dedicated: set[Redis] = set()
-        self._closing: set[asyncio.Future[None]] = set()
+        self._calls: dict[asyncio.Timeout, Redis] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def get_client(self) -> Redis:
@@ -159,6 +202,7 @@ class RedisConnections:
                 raise ConfigurationError(msg)
             self._loop, self._client = loop, None
             self._dedicated.clear()
+            self._calls.clear()
         self._client = self._client or _new_client(self._settings, 16, retries=1)
         return self._client
 
@@ -172,8 +216,7 @@ class RedisConnections:
             yield client
         finally:
             self._dedicated.discard(client)
-            with suppress(RedisError, OSError):
-                await client.aclose()
+            await _close(client)
 
     async def execute(self, client: Redis, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
         """Await work that uses a client, within some seconds, by default the timeout.
@@ -182,9 +225,11 @@ class RedisConnections:
             InboxError: Or `JournalError`: it failed. The original message is left out, since it may hold what was sent.
         """
         seconds = seconds or self.timeout
+        deadline = asyncio.timeout(seconds)
         try:
             # redis-py leaves a transaction that timed out with another call to the server; the longer limit ends that.
-            async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + 0.2), deadline:
+                self._calls[deadline] = client
                 return await work
         # From Python 3.12 on, asyncio raises TypeError for a write to a connection that was closed before.
         except (RedisError, OSError, DecodeError, ValueError, KeyError, TypeError) as error:
@@ -192,12 +237,18 @@ class RedisConnections:
             if client is self._client:  # its connections may lead to a server that died or has lost the role of primary
                 self._client = None
         finally:
-            if client is not self._client and client not in self._dedicated:
-                await client.connection_pool.disconnect(inuse_connections=False)
+            self._calls.pop(deadline, None)
+            others = (self._client, *self._dedicated, *self._calls.values())
+            if not any(client is other for other in others):
+                await _close(client)
         msg = f"Redis has failed the {self._noun}: {reason}."
-        if self.is_closed:
+        if self.is_closed or self.is_ended(client):
             msg = f"The {self._noun} was closed while it was in use."
         raise self._error(msg)
+
+    def is_ended(self, client: Redis) -> bool:
+        """Return whether the store was closed since it made a client; it may be open again."""
+        return _pool_of(client).is_ended
 
     def reopen(self) -> None:
         """Allow connections again after `aclose`, in the event loop that uses them first."""
@@ -205,15 +256,18 @@ class RedisConnections:
             self.is_closed, self._loop = False, None
 
     async def aclose(self) -> None:
-        """Close the connections, in the loop that uses them; a second call does nothing."""
+        """Close the connections, in the loop that uses them. Calls in progress fail; a second call does nothing."""
         require_asyncio()
         self.is_closed = True
-        clients = [*self._dedicated, *filter(None, [self._client])]
+        clients = {*self._dedicated, *self._calls.values(), *filter(None, [self._client])}
         self._client, self._dedicated = None, set()
-        if self._loop is not asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
             return
-        tasks = [asyncio.ensure_future(_close(client)) for client in clients]
-        for task in tasks:
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-        await asyncio.shield(asyncio.gather(*tasks))  # they are closed even if this call is cancelled
+        for client in clients:
+            _pool_of(client).is_ended = True
+        # A call may be opening a connection, which cannot be closed yet.
+        for deadline in self._calls:
+            if not deadline.expired():
+                deadline.reschedule(loop.time())
+        await _close(*clients)

@@ -313,7 +313,7 @@ class RedisInbox:
                         pauses = iter(_RETRY_PAUSES)
                 except InboxError:
                     # A new subscription fails at once. A running one survives a restart or failover of the server.
-                    pause = None if self._server.is_closed or pauses is None else next(pauses, None)
+                    pause = None if self._server.is_ended(client) or pauses is None else next(pauses, None)
                     if pause is None:
                         raise
                     position, changed = None, []
