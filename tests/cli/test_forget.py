@@ -116,6 +116,7 @@ def test_wrong_id_is_refused_before_any_session_is_erased(
         ["a", "--inbox", "missing.db", "--yes"],
         ["--resume", "--local-only", "--queue", "missing.db"],
         ["--receipts", "--queue", "missing.db"],
+        ["a", "--store-timeout", "0", "--yes"],
         ["a"],
     ],
 )

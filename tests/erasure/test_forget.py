@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
@@ -30,11 +30,13 @@ from veriff_async.erasure import (
     ResultsFile,
     SessionFiles,
     VeriffErasure,
+    _time_limit,
     files,
     forget,
     resume_erasures,
 )
 from veriff_async.erasure._queue_file import QueuedDeletion
+from veriff_async.inbox import MemoryInbox, SessionPage, SessionSearch
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
@@ -391,28 +393,146 @@ async def test_store_that_is_not_passed_again_is_a_problem(veriff: Veriff) -> No
     assert receipt.is_complete
 
 
-async def test_erasure_continues_after_cancellation(veriff: Veriff) -> None:
-    """A call that is cancelled at any step loses nothing: the queue has the erasure, and finishes it."""
-    (session_id,) = await veriff.sessions(1)
-    reached, store = asyncio.Event(), Store()
+class HangingStore:
+    """A store that does not end; until the event `released` is set, some even refuse to be cancelled."""
 
-    class Hanging(Store):
-        """A store that never answers."""
+    def __init__(self, *, refuses_to_end: bool = False) -> None:
+        """Begin without calls."""
+        self.calls = self.running = 0
+        self.begun, self.ended, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.refuses_to_end = refuses_to_end
 
-        async def erase(self, session_ids: Collection[str]) -> int:
-            """Wait for ever."""
-            reached.set()
+    async def erase(self, session_ids: Collection[str]) -> int:
+        """Wait for ever."""
+        self.calls += 1
+        self.running += 1
+        self.begun.set()
+        try:
             await asyncio.Event().wait()
-            return len(session_ids)
+        finally:
+            if self.refuses_to_end:
+                await self.released.wait()
+            self.running -= 1
+            if not self.running:
+                self.ended.set()
+        return len(session_ids)
 
+
+async def test_store_that_hangs_fails_after_its_timeout(veriff: Veriff) -> None:
+    """The other stores and Veriff erase, the receipt names the store and the remedy, and the erasure is resumed."""
+    (session_id,), hanging, good = await veriff.sessions(1), HangingStore(), Store()
+    stores: dict[str, ErasableStore] = {"inbox": hanging, "good": good}
     async with veriff.queue() as queue:
-        call = asyncio.create_task(
-            forget(session_id, queue=queue, client=veriff.client, stores={"a": store, "b": Hanging()})
-        )
-        await reached.wait()
+        receipt = await forget(session_id, queue=queue, client=veriff.client, stores=stores, store_timeout=0.01)
+        assert 0 == hanging.running
+        assert not receipt.is_complete
+        assert receipt.problems == {
+            "inbox": "ErasureError: The store inbox has not erased within 0.01 seconds: check whether it can be "
+            "reached, or give it more time with store_timeout, and resume the erasure."
+        }
+        assert good.erased
+        assert veriff.deleted() == 1
+        (receipt,) = await resume_erasures(queue, client=veriff.client, stores=stores | {"inbox": Store()})
+    assert receipt.is_complete
+    assert not receipt.problems
+
+
+async def test_store_that_refuses_to_end_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose thread cannot be cancelled keeps neither the other stores nor a cancellation waiting."""
+    monkeypatch.setattr(_time_limit, "_CANCEL_SECONDS", 0.01)
+    hanging, good = HangingStore(refuses_to_end=True), Store()
+    stores: dict[str, ErasableStore] = {"inbox": hanging, "good": good}
+    async with ErasureQueue(tmp_path / "erasures.db") as queue:
+        receipt = await forget("a", queue=queue, stores=stores, store_timeout=0.01)
+        assert set(receipt.problems) == {"inbox"}
+        assert good.erased
+        hanging.begun.clear()
+        call = asyncio.create_task(resume_erasures(queue, stores=stores))
+        await hanging.begun.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        assert 2 == hanging.running
+    hanging.released.set()
+    await hanging.ended.wait()
+
+
+async def test_result_that_comes_while_a_store_is_cancelled_counts(tmp_path: Path) -> None:
+    """A store that erases all the same has erased."""
+
+    class Late(Store):
+        """A store that finishes its work when it is cancelled."""
+
+        async def erase(self, session_ids: Collection[str]) -> int:
+            """Wait until the call is cancelled, and erase then."""
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return await super().erase(session_ids)
+
+    async with ErasureQueue(tmp_path / "erasures.db") as queue:
+        receipt = await forget("a", queue=queue, stores=[Late()], store_timeout=0.01)
+    assert receipt.is_complete
+
+
+async def test_store_that_hangs_is_asked_once_for_all_erasures(tmp_path: Path) -> None:
+    """Many erasures do not wait for the same store one after the other."""
+    async with ErasureQueue(tmp_path / "erasures.db") as queue:
+        failing = Store(*(OSError() for _ in range(12)))  # each call visits all erasures, twice
+        for session_id in ("a", "b", "c"):
+            await forget(session_id, queue=queue, stores={"inbox": failing})
+        hanging = HangingStore()
+        receipts = await resume_erasures(queue, stores={"inbox": hanging}, store_timeout=0.01)
+        assert 1 == hanging.calls
+        assert ["has not erased within", "was not asked", "was not asked"] == [
+            next(text for text in ("has not erased within", "was not asked") if text in receipt.problems["inbox"])
+            for receipt in receipts
+        ]
+        assert all(receipt.is_complete for receipt in await resume_erasures(queue, stores={"inbox": Store()}))
+
+
+async def test_inbox_that_hangs_ends_a_search_for_a_person(tmp_path: Path) -> None:
+    """Nothing was begun, and the error names the store and the remedy."""
+
+    class HangingInbox(MemoryInbox):
+        """An inbox that never answers a search."""
+
+        async def find_sessions(
+            self, search: SessionSearch, *, limit: int = 100, page: str | None = None
+        ) -> SessionPage:
+            """Wait for ever."""
+            await asyncio.Event().wait()
+            return await super().find_sessions(search, limit=limit, page=page)
+
+    async with ErasureQueue(tmp_path / "erasures.db") as queue, HangingInbox() as inbox:
+        with pytest.raises(
+            InboxError, match=r"store inbox was not searched within 0\.01 seconds, and nothing was begun"
+        ):
+            await forget(queue=queue, vendor_data=CANARY, stores={"inbox": inbox}, store_timeout=0.01)
+        assert await queue.get_receipts() == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), True, None, "1"])
+async def test_wrong_store_timeout_is_refused(tmp_path: Path, seconds: float) -> None:
+    """Nothing is begun."""
+    async with ErasureQueue(tmp_path / "erasures.db") as queue:
+        with pytest.raises(InvalidArgumentError, match=r"store_timeout is .*: give seconds above zero"):
+            await forget("a", queue=queue, store_timeout=seconds)
+        with pytest.raises(InvalidArgumentError, match=r"store_timeout is .*: give seconds above zero"):
+            await resume_erasures(queue, store_timeout=seconds)
+        assert await queue.get_receipts() == []
+
+
+async def test_erasure_continues_after_cancellation(veriff: Veriff) -> None:
+    """A call that is cancelled at any step loses nothing: the queue has the erasure, and finishes it."""
+    (session_id,), store, hanging = await veriff.sessions(1), Store(), HangingStore()
+    stores: dict[str, ErasableStore] = {"a": store, "b": hanging}
+    async with veriff.queue() as queue:
+        call = asyncio.create_task(forget(session_id, queue=queue, client=veriff.client, stores=stores))
+        await hanging.begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert 0 == hanging.running
         (receipt,) = await resume_erasures(queue, client=veriff.client, stores={"a": store, "b": Store()})
     assert receipt.is_complete
     assert veriff.deleted() == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from veriff_async._protocol.arguments import type_name
-from veriff_async.errors import InvalidArgumentError
+from veriff_async.erasure._time_limit import StoreTimeout, call_store
+from veriff_async.errors import InboxError, InvalidArgumentError
 from veriff_async.inbox._operations import iter_sessions
 from veriff_async.inbox._protocol import SearchableInbox
 
@@ -20,7 +22,11 @@ __all__ = ("ErasableStore", "check_stores", "find_session_ids")
 
 @runtime_checkable
 class ErasableStore(Protocol):
-    """A place with data of sessions: an inbox, a journal, `SessionFiles`, `ResultsFile`, or a class of your own."""
+    """A place with data of sessions: an inbox, a journal, `SessionFiles`, `ResultsFile`, or a class of your own.
+
+    A call that takes longer than `store_timeout` is cancelled, and the erasure continues without waiting for a thread
+    that cannot be cancelled.
+    """
 
     async def erase(self, session_ids: Collection[str]) -> int:
         """Erase everything about sessions, and return how many items there were. It may be called again.
@@ -59,20 +65,34 @@ def check_stores(stores: object) -> dict[str, ErasableStore]:
     return checked
 
 
-async def find_session_ids(stores: Mapping[str, ErasableStore], search: SessionSearch) -> list[str]:
+async def find_session_ids(
+    stores: Mapping[str, ErasableStore], search: SessionSearch, *, store_timeout: float
+) -> list[str]:
     """Return the sessions that match a search, in all inboxes among the stores.
 
     Raises:
         InvalidArgumentError: None of the stores can search.
-        InboxError: An inbox cannot be read.
+        InboxError: An inbox cannot be read, or not within `store_timeout` seconds.
     """
-    inboxes = [store for store in stores.values() if isinstance(store, SearchableInbox)]
+    inboxes = {name: store for name, store in stores.items() if isinstance(store, SearchableInbox)}
     if not inboxes:
         msg = "Only an inbox can find the sessions of a person: pass one among the stores, or pass session_id."
         raise InvalidArgumentError(msg)
     found: dict[str, None] = {}
-    for inbox in inboxes:
-        async for session in iter_sessions(inbox, search):
-            if session.session_id:
-                found[session.session_id] = None
+    for name, inbox in inboxes.items():
+        try:
+            found |= await call_store(_find_in_inbox(inbox, search), store_timeout)
+        except StoreTimeout:
+            msg = (
+                f"The store {name} was not searched within {store_timeout:g} seconds, and nothing was begun: check "
+                "whether it can be reached, or give it more time with store_timeout."
+            )
+        else:
+            continue
+        raise InboxError(msg)
     return list(found)
+
+
+async def _find_in_inbox(inbox: SearchableInbox, search: SessionSearch) -> dict[str, None]:
+    async with aclosing(iter_sessions(inbox, search)) as sessions:
+        return {session.session_id: None async for session in sessions if session.session_id}

@@ -24,12 +24,14 @@ from veriff_async._protocol.arguments import LARGEST, check_instance, check_text
 from veriff_async.erasure._queue_file import QueuedDeletion
 from veriff_async.erasure._receipt import VeriffErasure
 from veriff_async.erasure._stores import check_stores, find_session_ids
+from veriff_async.erasure._time_limit import DEFAULT_STORE_TIMEOUT, StoreTimeout, call_store, check_store_timeout
 from veriff_async.erasure.queue import ErasureQueue
 from veriff_async.errors import (
     AuthenticationError,
     BadRequestError,
     ClientClosedError,
     ConfigurationError,
+    ErasureError,
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
@@ -39,7 +41,7 @@ from veriff_async.errors import (
 from veriff_async.models.inbox_search import SessionSearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from veriff_async.client import VeriffClient
     from veriff_async.erasure._queue_file import QueuedErasure
@@ -82,6 +84,7 @@ async def forget(  # noqa: PLR0913  who, and where
     end_user_id: str | None = None,
     client: VeriffClient | None = None,
     stores: Mapping[str, ErasableStore] | Iterable[ErasableStore] = (),
+    store_timeout: float = DEFAULT_STORE_TIMEOUT,
     wait: bool = False,
 ) -> ErasureReceipt:
     """Erase a session, or all sessions of a person, at Veriff and in your stores.
@@ -100,6 +103,8 @@ async def forget(  # noqa: PLR0913  who, and where
         stores: Inboxes, journals, `SessionFiles`, `ResultsFile`, and stores of your own, with names for the receipt:
             ``{"inbox": inbox, "downloads": SessionFiles("downloads/{session_id}")}``. A list takes the names of the
             classes.
+        store_timeout: Seconds in which a store must erase, or find the sessions of a person. A store that takes longer
+            has failed, and the others are erased: the receipt names it, and `resume_erasures` asks it again.
         wait: Whether to wait for Veriff's quota, which may take days. A call that is cancelled continues with
             `resume_erasures`.
 
@@ -108,8 +113,8 @@ async def forget(  # noqa: PLR0913  who, and where
 
     Raises:
         InvalidArgumentError: None or several of `session_id`, `vendor_data` and `end_user_id` are given, a store cannot
-            erase, or no store is an inbox that can search.
-        InboxError: An inbox cannot be searched; nothing was begun.
+            erase, no store is an inbox that can search, or `store_timeout` is not above zero.
+        InboxError: An inbox cannot be searched, or not in time; nothing was begun.
         ErasureError: The queue cannot be used. Call it again: every step may be repeated.
 
     Example:
@@ -119,7 +124,7 @@ async def forget(  # noqa: PLR0913  who, and where
     See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
     """
     _check_queue(queue)
-    named = check_stores(stores)
+    named, seconds = check_stores(stores), check_store_timeout(store_timeout)
     given = [value for value in (session_id, vendor_data, end_user_id) if value is not None]
     if len(given) != 1 or not check_text(
         "session_id, vendor_data or end_user_id", given[0], error=InvalidArgumentError
@@ -132,20 +137,22 @@ async def forget(  # noqa: PLR0913  who, and where
             raise InvalidArgumentError(msg)
         ids = [session_id]
     else:
-        ids = await find_session_ids(named, SessionSearch(vendor_data=vendor_data, end_user_id=end_user_id))
+        search = SessionSearch(vendor_data=vendor_data, end_user_id=end_user_id)
+        ids = await find_session_ids(named, search, store_timeout=seconds)
     if client is not None:
         for each in ids:
             client.session(each)  # refuses an id that Veriff cannot have issued, before anything is begun
     erasure_id = await queue.steps.add(ids, named, integration=_integration_of(client))
-    await _Runner(queue, client, named).run(wait=wait, only=erasure_id)
+    await _Runner(queue, client, named, seconds).run(wait=wait, only=erasure_id)
     return await queue.get_receipt(erasure_id)
 
 
-async def resume_erasures(
+async def resume_erasures(  # noqa: PLR0913  where, and how
     queue: ErasureQueue,
     *,
     client: VeriffClient | None = None,
     stores: Mapping[str, ErasableStore] | Iterable[ErasableStore] = (),
+    store_timeout: float = DEFAULT_STORE_TIMEOUT,
     wait: bool = False,
     on_progress: Callable[[ErasureReceipt], object] | None = None,
 ) -> Sequence[ErasureReceipt]:
@@ -156,6 +163,8 @@ async def resume_erasures(
         client: The client of the integration; erasures of other integrations wait for theirs.
         stores: The stores that the erasures were started with, by the same names. One that is missing stays a problem
             of its erasure.
+        store_timeout: Seconds in which a store must erase; see `forget`. A store that was too slow for one erasure is
+            asked for the others in the next call.
         wait: Whether to wait for Veriff's quota until all are complete, or until only problems are left that waiting
             does not solve.
         on_progress: Called with the receipt of an erasure after each deletion at Veriff and when it is complete.
@@ -164,13 +173,13 @@ async def resume_erasures(
         The receipts of the erasures that were not complete, the oldest first.
 
     Raises:
-        InvalidArgumentError: A store cannot erase.
+        InvalidArgumentError: A store cannot erase, or `store_timeout` is not above zero.
         ErasureError: The queue cannot be used.
     """
     _check_queue(queue)
-    named = check_stores(stores)
+    named, seconds = check_stores(stores), check_store_timeout(store_timeout)
     erasures = await queue.steps.get_open()
-    await _Runner(queue, client, named, on_progress).run(wait=wait)
+    await _Runner(queue, client, named, seconds, on_progress).run(wait=wait)
     return [await queue.get_receipt(erasure_id) for erasure_id in erasures]
 
 
@@ -181,8 +190,11 @@ class _Runner:
     queue: ErasureQueue
     client: VeriffClient | None
     stores: Mapping[str, ErasableStore]
+    store_timeout: float
     on_progress: Callable[[ErasureReceipt], object] | None = None
     refused: set[QueuedDeletion] = field(factory=set[QueuedDeletion], init=False)
+    # Stores that were too slow for an erasure. They are not asked again, or many erasures would wait for them in turn.
+    slow: dict[str, str] = field(factory=dict[str, str], init=False)
 
     async def run(self, *, wait: bool, only: str | None = None) -> None:
         """Do the steps that can be done now; with `wait`, all.
@@ -198,6 +210,7 @@ class _Runner:
             if due is None or not wait or not await self._is_worth_waiting(self.client, only):
                 break
             await asyncio.sleep(max(0.0, due - self.queue.steps.now()))
+            self.slow.clear()
         await self._erase_in_stores(again=True)
         for erasure in await self.queue.steps.get_to_visit(again=True):
             if await self.queue.steps.complete(erasure.erasure_id):
@@ -210,23 +223,38 @@ class _Runner:
                 store = self.stores.get(name)
                 if visits > again:
                     continue
-                if store is not None:
-                    await self._erase(erasure, name, store, again=again)
-                else:
+                if store is None:
                     text = "The store was not passed: resume the erasure with a store of this name."
                     await self.queue.steps.save_problem(erasure.erasure_id, name, text)
+                elif name in self.slow:
+                    if self.slow[name] == erasure.erasure_id:
+                        continue  # its problem is stored
+                    text = "The store was not asked, since it was too slow for another erasure: resume this one later."
+                    await self.queue.steps.save_problem(erasure.erasure_id, name, text)
+                elif not await self._erase(erasure, name, store, again=again):
+                    self.slow[name] = erasure.erasure_id
 
-    async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore, *, again: bool) -> None:
+    async def _erase(self, erasure: QueuedErasure, name: str, store: ErasableStore, *, again: bool) -> bool:
+        """Erase in a store; return whether it has ended in time."""
+        is_in_time = True
         try:
-            erased = _check_count(await store.erase(erasure.session_ids))
+            erased = await call_store(_erase_in_store(store, erasure.session_ids), self.store_timeout)
         except (Exception, asyncio.CancelledError) as error:  # a user's store may raise anything; the others must erase
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
-            text = _describe(error)
+            is_in_time = not isinstance(error, StoreTimeout)
+            text = _describe(error if is_in_time else self._timeout_error(name))
             _LOG.warning("A store did not erase: %s", text, extra=log_fields(error=type(error).__name__, cause=text))
             await self.queue.steps.save_problem(erasure.erasure_id, name, text)
         else:
             await self.queue.steps.save_store(erasure.erasure_id, name, erased, again=again)
+        return is_in_time
+
+    def _timeout_error(self, name: str) -> ErasureError:
+        return ErasureError(
+            f"The store {name} has not erased within {self.store_timeout:g} seconds: check whether it can be reached, "
+            "or give it more time with store_timeout, and resume the erasure."
+        )
 
     async def _delete_at_veriff(self, client: VeriffClient) -> float | None:
         """Delete what the quota permits; return when the next deletion may be sent, or ``None`` if none waits."""
@@ -280,6 +308,10 @@ def _check_queue(queue: object) -> None:
 def _integration_of(client: VeriffClient | None) -> str:
     """Return the digest of a client's API key, by which the queue counts its quota."""
     return "" if client is None else sha256(client.credentials.api_key.encode()).hexdigest()[:16]
+
+
+async def _erase_in_store(store: ErasableStore, session_ids: Collection[str]) -> int:
+    return _check_count(await store.erase(session_ids))
 
 
 def _check_count(erased: object) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from veriff_async.cli._env_file import create_client
-from veriff_async.cli._options import env_file_option, json_option, proxy_option
+from veriff_async.cli._options import Seconds, env_file_option, json_option, proxy_option
 from veriff_async.cli._runtime import (
     ExitCode,
     command_line,
@@ -24,6 +25,7 @@ from veriff_async.cli._runtime import (
 from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.erasure.stores import store_options
 from veriff_async.erasure import ErasureQueue, VeriffErasure, forget as erase, resume_erasures
+from veriff_async.erasure._time_limit import DEFAULT_STORE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +55,14 @@ _QUEUE: Final = "veriff-erasures.db"
 )
 @store_options
 @click.option("--local-only", is_flag=True, help="Leave Veriff out.")
+@click.option(
+    "--store-timeout",
+    type=Seconds(min=0, min_open=True),
+    default=DEFAULT_STORE_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for each store; a slower one fails, and is asked again by --resume.",
+)
 @click.option("--wait", is_flag=True, help="Wait for Veriff's quota, five deletions an hour and ten a day.")
 @click.option("--yes", is_flag=True, help="Erase without a question; needed where no terminal is.")
 @proxy_option
@@ -68,6 +78,7 @@ def forget(  # noqa: PLR0913  the options of the command
     queue: Path,
     stores: StoreOptions,
     local_only: bool,
+    store_timeout: float,
     wait: bool,
     yes: bool,
     env_file: Path | None,
@@ -92,6 +103,8 @@ def forget(  # noqa: PLR0913  the options of the command
     command = shlex.join(("forget", "--resume", "--queue", str(queue)))
     current_command().set_resume_hint(f"To continue, with the same stores: {command_line(command, env_file)}")
 
+    continue_all = partial(resume_erasures, store_timeout=store_timeout, on_progress=_show_progress)
+
     async def work() -> Sequence[ErasureReceipt]:
         async with ErasureQueue(queue) as opened:
             return await opened.get_receipts() if receipts else await erase_all(opened)
@@ -99,13 +112,14 @@ def forget(  # noqa: PLR0913  the options of the command
     async def erase_all(opened: ErasureQueue) -> Sequence[ErasureReceipt]:
         async with stores.open() as named, client or nullcontext():
             if resume:
-                return await resume_erasures(opened, client=client, stores=named, wait=wait, on_progress=_show_progress)
+                return await continue_all(opened, client=client, stores=named, wait=wait)
             _check_ids(client, session_ids)
-            begun = [await erase(each, queue=opened, client=client, stores=named) for each in session_ids] or [
-                await erase(queue=opened, vendor_data=vendor_data, end_user_id=end_user_id, client=client, stores=named)
+            begin = partial(erase, queue=opened, client=client, stores=named, store_timeout=store_timeout)
+            begun = [await begin(each) for each in session_ids] or [
+                await begin(vendor_data=vendor_data, end_user_id=end_user_id)
             ]
             if wait:
-                await resume_erasures(opened, client=client, stores=named, wait=True, on_progress=_show_progress)
+                await continue_all(opened, client=client, stores=named, wait=True)
             return [await opened.get_receipt(receipt.erasure_id) for receipt in begun]
 
     shown = run(work())
