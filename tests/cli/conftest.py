@@ -14,11 +14,12 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from click.testing import CliRunner
 
+from tests.cli.fork_server import CAN_FORK, ForkedProcess, ForkServer
 from veriff_async.cli._commands import cli
 from veriff_async.sandbox import Sandbox
 
@@ -39,6 +40,35 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     # UTF-8 in every locale, so that tests find the same characters; `test_encodings` chooses others.
     return {**inherited, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1", **variables}
+
+
+@cache
+def _fork_server() -> ForkServer:
+    """Return the only fork server of this process."""
+    return ForkServer(environment({}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def close_fork_server() -> Iterator[None]:
+    """End the fork server after the last test."""
+    yield
+    if _fork_server.cache_info().currsize:
+        _fork_server().close()
+        _fork_server.cache_clear()
+
+
+def start_process(*arguments: str, variables: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401  text or bytes
+    """Start the command in a process of its own.
+
+    Args:
+        arguments: The arguments of the command.
+        variables: Variables of the environment, in addition to the inherited ones.
+        options: Options of `subprocess.Popen`: the standard streams and their encoding.
+    """
+    environ = environment(variables)
+    if CAN_FORK and _fork_server().can_start(environ):
+        return ForkedProcess(_fork_server(), arguments, env=environ, **options)
+    return subprocess.Popen([*COMMAND, *arguments], env=environ, **options)  # noqa: S603  our own command
 
 
 def read_terminal(terminal: int, words: str | None = None) -> str:
@@ -112,15 +142,20 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     @cache
     def call(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603  our own command
-            [*COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
+        with start_process(
+            *arguments,
+            variables=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
-            check=False,
-            timeout=SECONDS,
-            env=environment(variables),
-        )
+        ) as process:
+            try:
+                written, errors = process.communicate(stdin, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, written, errors)
 
     return call
 
@@ -221,13 +256,8 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
         *arguments: str, started: Callable[[int], object] = int, size: tuple[int, int] = (40, 80), **variables: str
     ) -> tuple[int, str]:
         terminal, end = open_terminal(*size)
-        with subprocess.Popen(  # noqa: S603  our own command
-            [*COMMAND, *arguments],
-            stdin=end,
-            stdout=end,
-            stderr=end,
-            env=environment({"TERM": "xterm-256color", **variables}),
-        ) as process:
+        variables = {"TERM": "xterm-256color", **variables}
+        with start_process(*arguments, variables=variables, stdin=end, stdout=end, stderr=end) as process:
             started(process.pid)
             os.close(end)
             written = read_terminal(terminal)
@@ -253,12 +283,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603  our own command
-            [*COMMAND, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            env=environment(variables),
+        process = start_process(
+            *arguments, variables=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
         )
         started.append(process)
         return process
@@ -329,13 +355,8 @@ def start_in_terminal() -> Iterator[Callable[..., tuple[subprocess.Popen[bytes],
 
     def call(*arguments: str, **variables: str) -> tuple[subprocess.Popen[bytes], int]:
         terminal, end = open_terminal()
-        process = subprocess.Popen(  # noqa: S603  our own command
-            [*COMMAND, *arguments],
-            stdin=end,
-            stdout=end,
-            stderr=end,
-            env=environment({"TERM": "xterm-256color", **variables}),
-        )
+        variables = {"TERM": "xterm-256color", **variables}
+        process = start_process(*arguments, variables=variables, stdin=end, stdout=end, stderr=end)
         os.close(end)
         started.append((process, terminal))
         return process, terminal

@@ -21,7 +21,7 @@ import pytest
 from anyio import to_thread
 from click.testing import CliRunner
 
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import COMMAND, environment, start_process
 from veriff_async import ConfigurationError, VeriffClient
 from veriff_async.batch import JobResult, JobState
 from veriff_async.cli._commands import cli
@@ -90,9 +90,11 @@ def start_command(
     *words: str, environ: Mapping[str, str], stdout: int | None = subprocess.PIPE, module: str | None = None
 ) -> subprocess.Popen[str]:
     """Start the command."""
-    command = COMMAND if module is None else (sys.executable, "-m", module)
+    if module is None:
+        return start_process(*words, variables=environ, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    command = (sys.executable, "-m", module, *words)
     return subprocess.Popen(  # noqa: S603  our own command
-        [*command, *words], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(environ)
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(environ)
     )
 
 

@@ -1,0 +1,219 @@
+"""Starts processes of the command line faster: as forks of a process that has imported it already.
+
+An interpreter takes half a second of processor time for the imports, which is most of the time of these tests. Like a
+process of its own, a fork has a process id, descriptors, environment, working directory, signals and the end of the
+interpreter.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ("CAN_FORK", "ForkServer", "ForkedProcess")
+
+CAN_FORK: Final = sys.platform == "linux"
+"""Whether to fork: not on macOS, whose libraries may refuse to work in a fork, nor on Windows."""
+
+_MODULES: Final = (
+    *("aiohttp", "asyncio", "rich.console", "rich.live", "rich.progress", "rich.table", "sqlite3"),
+    *("veriff_async.client", "veriff_async.inbox", "veriff_async.sandbox", "veriff_async.webhooks"),
+)
+"""What commands import when they run."""
+
+_READ_AT_START: Final = ("PYTHON", "COVERAGE_", "SSL_", "OPENSSL_", "LC_", "LANG", "TZ", "MALLOC_", "LD_", "GLIBC_")
+"""Prefixes of variables that an interpreter or the imports read, and a fork does not read again."""
+
+_MAX_REQUEST: Final = 1 << 17
+
+
+class ForkServer:
+    """A process that forks itself for each command. Blocking.
+
+    It ends with the process of the tests, also if that is killed, because the system closes the socket then.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Start it.
+
+        Args:
+            environ: The environment of the server.
+        """
+        self._read_at_start = _select_read_at_start(environ)
+        self.socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with end:
+            self._process = subprocess.Popen(  # noqa: S603  this module
+                (sys.executable, __file__, str(end.fileno())),
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",  # not the folder of a test
+                pass_fds=(end.fileno(),),
+            )
+
+    def can_start(self, environ: Mapping[str, str]) -> bool:
+        """Return whether a fork behaves like an interpreter that is started with this environment."""
+        return self._read_at_start == _select_read_at_start(environ)
+
+    def close(self) -> None:
+        """End the server; processes that still run remain."""
+        self.socket.close()
+        self._process.wait()
+
+
+class ForkedProcess(subprocess.Popen[AnyStr]):
+    """A process that a fork server starts. Its parent is another process, which reports how it ended."""
+
+    def __init__(
+        self,
+        server: ForkServer,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        **options: Any,  # noqa: ANN401  as in typeshed
+    ) -> None:
+        """Start it.
+
+        Args:
+            server: The server.
+            words: The arguments of the command.
+            env: The environment.
+            options: The standard streams and their encoding, as for `subprocess.Popen`.
+        """
+        self._server = server
+        self._report, self._reporter = os.pipe()
+        self._has_ended = threading.Event()
+        self._exit_code = 0
+        super().__init__(words, env=env, **options)
+
+    def _execute_child(self, *arguments: Any) -> None:  # noqa: ANN401  of a private method, the same since Python 3.3
+        """Start the process; `Popen` calls this with the descriptors of the streams, or -1 for its own ones."""
+        words: Sequence[str] = arguments[0]
+        environ: Mapping[str, str] = arguments[6]
+        numbers: tuple[int, ...] = arguments[10:16]
+        stdin, to_stdin, from_stdout, stdout, from_stderr, stderr = numbers
+        request = json.dumps([list(words), environ, str(Path.cwd())]).encode()
+        given: list[int] = [own if number == -1 else number for own, number in enumerate((stdin, stdout, stderr))]
+        socket.send_fds(self._server.socket, [request], [*given, self._reporter])
+        pipes: tuple[tuple[int, int], ...] = ((stdin, to_stdin), (stdout, from_stdout), (stderr, from_stderr))
+        for number in {self._reporter, *(theirs for theirs, ours in pipes if ours != -1)}:
+            os.close(number)
+        report = os.fdopen(self._report, "rb")
+        self.pid = int(report.readline())
+        self._child_created = True
+        # Not in a call of `wait`: one thread may wait while another one sends a signal, which polls.
+        threading.Thread(target=self._read_exit_code, args=(report,), daemon=True).start()
+
+    def _read_exit_code(self, report: IO[bytes]) -> None:
+        """Wait until the process has ended."""
+        with report:
+            self._exit_code = int(report.readline())
+        self._has_ended.set()
+
+    def _internal_poll(self, **_options: object) -> int | None:
+        """Return the exit code if the process has ended."""
+        if self.returncode is None and self._has_ended.is_set():
+            self.returncode = self._exit_code
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        """Return the exit code when the process has ended."""
+        if not self._has_ended.wait(timeout):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        self.returncode = self._exit_code
+        return self.returncode
+
+
+def _select_read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)}
+
+
+def _serve(requests: socket.socket) -> None:
+    """Fork for each request, until the tests have ended."""
+    _import()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the tests
+    gc.collect()
+    gc.freeze()  # so that a collection in a fork does not copy the memory
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 4)
+        if not request:
+            return
+        # The process in between waits for the end of the other one.
+        if os.fork() == 0:
+            requests.close()
+            if (process := os.fork()) == 0:
+                os.close(descriptors.pop())
+                _run(json.loads(request), descriptors)
+                return
+            *streams, reporter = descriptors
+            for number in streams:
+                os.close(number)
+            os.write(reporter, b"%d\n" % process)
+            _, status = os.waitpid(process, 0)
+            os.write(reporter, b"%d\n" % os.waitstatus_to_exitcode(status))
+            os._exit(0)
+        for number in descriptors:
+            os.close(number)
+        while _reap():
+            pass
+
+
+def _reap() -> bool:
+    """Forget a process that has ended; return whether there was one."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def _import() -> None:
+    """Import all commands and what they import when they run."""
+    import importlib  # noqa: PLC0415  of the server alone
+
+    from click import Context  # noqa: PLC0415  of the server alone
+
+    from veriff_async.cli._commands import COMMANDS, cli  # noqa: PLC0415  of the server alone
+
+    context = Context(cli)
+    for name in COMMANDS:
+        cli.get_command(context, name)
+    for name in _MODULES:
+        importlib.import_module(name)
+
+
+def _run(request: tuple[Sequence[str], Mapping[str, str], str], streams: Sequence[int]) -> None:
+    """Run the command in this process, with standard streams as the interpreter opens them."""
+    from veriff_async.cli import main  # noqa: PLC0415  of the server alone
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    words, environ, folder = request
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    for number, given in enumerate(streams):
+        os.dup2(given, number)
+        os.close(given)
+    # The streams of the server know already whether their files can seek and are terminals.
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdin = open(0, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115  until the end of the process
+    sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.argv[1:] = words
+    main()
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as _requests:
+        _serve(_requests)
