@@ -37,7 +37,7 @@ from veriff_async.client import runtime_of
 from veriff_async.credentials import Credentials
 from veriff_async.inbox import Delivery, MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
-from veriff_async.webhooks import aiohttp_app
+from veriff_async.webhooks import IntegrationReceiver, aiohttp_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -378,6 +378,18 @@ def test_receiver_reads_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         WebhookReceiver(Credentials("key", "secret"), MemoryInbox())
 
         assert logging.INFO == logger.level
+
+
+async def test_variable_shows_the_integration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``VERIFF_LOG`` names the integration whose receiver has refused a request."""
+    with bare_logging():
+        monkeypatch.setenv(LOG_VARIABLE, "info")
+        shop = WebhookReceiver(Credentials("key", "secret"), MemoryInbox())
+        async with IntegrationReceiver({"shop": shop}) as receiver:
+            await receiver.handle("POST", {"x-auth-client": "key", "x-hmac-signature": "0" * 64}, b"{}")
+        assert capsys.readouterr().err.rstrip().endswith(" integration=shop")
 
 
 def test_handlers_of_the_program_replace_the_variables(

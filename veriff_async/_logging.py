@@ -65,6 +65,8 @@ class LogFields(TypedDict, total=False):
         job_id: Your id of a job.
         job_state: State of a job.
         host: A host name.
+        integration: Name of the integration that the address or the API key of a refused request has selected. The
+            request may be forged.
         days: Days between the clock and the last record of an inbox; negative if the clock is behind.
     """
 
@@ -91,6 +93,7 @@ class LogFields(TypedDict, total=False):
     job_id: str
     job_state: str
     host: str
+    integration: str | None
     days: float
 
 
@@ -177,9 +180,12 @@ class _StderrHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """Adds the session to the message, in which no other field is missing."""
+    """Adds the session and the integration to the message, in which no other field is missing."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        session_id: object = getattr(record, f"{PREFIX}session_id", None)
-        return text if session_id is None or str(session_id) in text else f"{text} session={session_id}"
+        for title, name in (("session", "session_id"), ("integration", "integration")):
+            value: object = getattr(record, f"{PREFIX}{name}", None)
+            if value is not None and str(value) not in text:
+                text += f" {title}={value}"
+        return text

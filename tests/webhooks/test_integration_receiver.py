@@ -136,6 +136,42 @@ async def test_a_tenant_cannot_write_into_the_inbox_of_another(
 
 
 @pytest.mark.anyio
+async def test_log_names_the_integration_of_a_refused_request(
+    receiver: IntegrationReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API key or the address has selected it; its name comes from the program, and nothing from the headers."""
+    body = message(session_id="s1")
+    wrong, foreign = (
+        sign(body, SHOP, x_hmac_signature="0" * 64),
+        {"x_auth_client": "canary", "vrf_integration_id": "canary"},
+    )
+    await receiver.handle("POST", wrong, body)
+    await receiver.handle("POST", {**wrong, "content-type": "text/plain"}, body)
+    await receiver.handle("POST", sign(body, SOUTH, x_hmac_signature=None), body)
+    await receiver["bank"].handle("POST", sign(body, SHOP, **foreign), body)  # at an address of its own
+    await receiver.handle("POST", sign(body, SHOP, **foreign), body)
+    await receiver.handle("POST", sign(body, NORTH, vrf_integration_id="canary"), body)
+    removed = await receiver.remove("shop")
+    await receiver.handle("POST", wrong, body)
+    await removed.handle("POST", wrong, body)
+
+    names = [getattr(record, "veriff_integration", None) for record in caplog.records]
+    assert ["shop", "shop", "south", "bank", None, None, None, None] == names
+    assert not any("canary" in str(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.anyio
+async def test_log_names_the_integration_whose_inbox_fails(
+    receiver: IntegrationReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A response 503 is logged with the integration, too."""
+    body = message(session_id="s1")
+    await receiver["shop"].aclose()
+    assert 503 == (await receiver.handle("POST", sign(body, SHOP), body)).status
+    assert "shop" == getattr(caplog.records[-1], "veriff_integration", None)
+
+
+@pytest.mark.anyio
 async def test_tenants_have_states_of_their_own_for_one_session_id(receiver: IntegrationReceiver) -> None:
     """A webhook of a tenant that names a session of another changes nothing there, and wakes no wait there."""
     started, submitted = message("started", "s1"), message("submitted", "s1")

@@ -59,7 +59,8 @@ class IntegrationReceiver:
     A request selects its integration by its API key (``x-auth-client`` or ``vrf-auth-client``), and by
     ``vrf-integration-id`` if several integrations have this key. The integration's own receiver then does everything
     else, so its webhooks are verified with its secrets only and recorded in its inbox only. Every other request is
-    answered as a `WebhookReceiver` answers one with another API key, and counted in ``statistics().unknown``.
+    answered as a `WebhookReceiver` answers one with another API key, and counted in ``statistics().unknown``. The log
+    names the selected integration of a refused request in the field ``veriff_integration``.
 
     Whether Veriff sends ``vrf-integration-id`` with every webhook is not certain. For an API key of several
     integrations you can also give each receiver an address of its own: ``asgi_app(receiver["shop"], path="/shop")``.
@@ -196,6 +197,7 @@ class IntegrationReceiver:
         receiver = self._receivers[name]
         self._replace({other: each for other, each in self._receivers.items() if other != name})
         await receiver.aclose()
+        receiver.request_log.integration = None
         return receiver
 
     def set_credentials(self, name: str, credentials: Credentials) -> None:
@@ -323,6 +325,8 @@ class IntegrationReceiver:
                 if other != name:
                     raise _sharing_error(other, name, "receiver" if thing is receiver else "inbox")
         self._receivers = receivers
+        for name, receiver in receivers.items():
+            receiver.request_log.integration = name  # also for requests at an address of its own
         self._update_routes()
 
     def _update_routes(self) -> None:

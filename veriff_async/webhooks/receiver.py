@@ -14,14 +14,13 @@ follows it. A `MemoryInbox` never waits, so with it there is nothing to cancel a
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._logging import log_fields, show_log
+from veriff_async._logging import show_log
 from veriff_async._protocol.arguments import check_number, check_optional
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
@@ -47,6 +46,7 @@ from veriff_async.webhooks._handlers import HandlerRegistry, check_delivery_inbo
 from veriff_async.webhooks._options import check_inbox, check_integers, check_positive
 from veriff_async.webhooks._recorder import EventRecorder, ReceiverCounters, to_inbox_error
 from veriff_async.webhooks._registration import HandlerRegistration
+from veriff_async.webhooks._request_log import RequestLog
 from veriff_async.webhooks._tasks import LoopTasks
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ if TYPE_CHECKING:
     from veriff_async.webhooks._http import WebhookResponse
 
 __all__ = ("WebhookReceiver",)
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 class WebhookReceiver(HandlerRegistration):
@@ -157,6 +155,7 @@ class WebhookReceiver(HandlerRegistration):
 
             self._telemetry = ReceiverTelemetry(instrumentation)
             instrumentation.instruments.add_source(self._observe)
+        self.request_log: RequestLog = RequestLog()
         self._recorder = EventRecorder(self._handlers, self._counters, self._telemetry)
         if on_event is not None:
             self._add_handler(on_event, ())
@@ -412,20 +411,10 @@ class WebhookReceiver(HandlerRegistration):
         except BodyRefusedError as error:
             return self._refuse(error.response)
         except (SignatureError, WebhookPayloadError) as error:
-            _LOG.warning(
-                "Refused a webhook with %d, %s: %s",
-                error.status_hint,
-                type(error).__name__,
-                error,
-                extra=log_fields(status=error.status_hint, error=type(error).__name__, cause=str(error)),
-            )
+            self.request_log.write_forgery(error)
             return _http.FOREIGN if isinstance(error, SignatureError) else _http.UNREADABLE
         except InboxError as error:
-            _LOG.error(
-                "Answered a webhook with 503, so that Veriff sends it again: %s",
-                error,
-                extra=log_fields(status=_http.NOT_RECORDED.status, error=type(error).__name__, cause=str(error)),
-            )
+            self.request_log.write_failure(error)
             return _http.NOT_RECORDED
         return _http.RECORDED
 
@@ -482,7 +471,5 @@ class WebhookReceiver(HandlerRegistration):
 
     def _refuse(self, response: WebhookResponse) -> WebhookResponse:
         self._count_refusal(_http.REASONS[response.status])
-        cause = response.body.decode()
-        fields = log_fields(status=response.status, cause=cause)
-        _LOG.warning("Refused a webhook with %d: %s", response.status, cause, extra=fields)
+        self.request_log.write_refusal(response)
         return response
