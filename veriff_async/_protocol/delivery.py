@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from veriff_async.config import DeliveryPolicy
 
-__all__ = ("HandlerFailure", "backoff_delay", "choose_outcome", "give_back", "is_abandoned", "pass_on")
+__all__ = ("HandlerFailure", "backoff_delay", "choose_outcome", "give_back", "is_abandoned", "load_names", "pass_on")
 
 # Characters of the error of a dead letter: paths of files may be long, and several handlers may fail.
 _LONGEST_ERROR: Final = 500
@@ -82,9 +84,9 @@ def choose_outcome(
     return DeliveryOutcome(status=DeliveryStatus.QUEUED, handled_by=finished, delay=delay, error=error)
 
 
-def give_back(handled_by: Collection[str]) -> DeliveryOutcome:
+def give_back(handled_by: Collection[str], error: str | None = None) -> DeliveryOutcome:
     """Return the outcome of an attempt that the process ends before its handlers could finish."""
-    return DeliveryOutcome(status=DeliveryStatus.QUEUED, handled_by=frozenset(handled_by), counts=False)
+    return DeliveryOutcome(status=DeliveryStatus.QUEUED, handled_by=frozenset(handled_by), error=error, counts=False)
 
 
 def pass_on(age: float) -> DeliveryOutcome:
@@ -107,3 +109,12 @@ def backoff_delay(attempt: int, initial: float, maximum: float, *, random_value:
     # 2.0 ** 60 is far beyond any maximum, and does not overflow.
     bound = min(maximum, initial * 2.0 ** min(attempt - 1, 60))
     return bound * (0.5 + random_value / 2)
+
+
+def load_names(text: object) -> frozenset[str]:
+    """Return names of handlers that are stored as JSON; another program may have written anything."""
+    with suppress(ValueError):
+        found: object = json.loads(text) if isinstance(text, str) else []
+        if isinstance(found, list):
+            return frozenset(name for name in cast("list[object]", found) if isinstance(name, str))
+    return frozenset()

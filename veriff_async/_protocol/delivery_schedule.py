@@ -1,4 +1,4 @@
-"""When a queued or leased event is due, by a clock that may be set back; and the outcome of one that cannot be read."""
+"""When a queued or leased event is due, by a clock that may be set back; and what happens if it cannot be read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Final
 
 from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
 
-__all__ = ("UNREADABLE", "is_due")
+__all__ = ("MISSING_KEY", "UNREADABLE", "is_due")
 
 UNREADABLE: Final = DeliveryOutcome(status=DeliveryStatus.DEAD, error="The stored event cannot be read.")
 """The outcome of an event that another program has damaged, or moved to another session."""
+
+MISSING_KEY: Final = "The process that leased it lacks a key of the inbox."
+"""The error of an event that a process has given back, since only another one can decrypt it."""
 
 
 def is_due(due_at: float, span: float, now: float) -> bool:

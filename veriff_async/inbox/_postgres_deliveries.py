@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, LiteralString
 
-from veriff_async._protocol.delivery_schedule import UNREADABLE
+from veriff_async._protocol.delivery import give_back
+from veriff_async._protocol.delivery_schedule import MISSING_KEY, UNREADABLE
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
 from veriff_async.errors import InboxError
 from veriff_async.inbox._postgres_codec import decode, digest_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from veriff_async.models.delivery import DeliveryOutcome
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("extend_leases", "find_deliveries", "lease_events", "requeue_event", "settle_event")
+__all__ = ("extend_leases", "find_deliveries", "give_back_events", "lease_events", "requeue_event", "settle_event")
 
 # A due time that is further away than twice the delay from which it was computed is one of a clock that was set back.
 _LEASE: Final = f"""
@@ -67,6 +68,12 @@ WITH held AS (
 UPDATE veriff_inbox_delivery AS delivery SET due_at = {NOW} + %(seconds)s, span = %(seconds)s
 FROM held WHERE delivery.event = held.event
 RETURNING delivery.event, delivery.lease
+"""
+
+_GIVE_BACK: Final = f"""
+UPDATE veriff_inbox_delivery
+SET status = 'queued', attempts = attempts - 1, lease = NULL, due_at = {NOW}, span = 0
+WHERE status = 'leased' AND lease = %(lease)s
 """
 
 _SETTLE_LEASED: Final = f"""
@@ -119,10 +126,11 @@ async def lease_events(
     An event that cannot be read becomes a dead letter: it would come back with each lease, and keep all others waiting.
 
     Raises:
-        InboxError: This process lacks the key of one; the leases end with the transaction.
+        InboxError: This process lacks the keys of all of them; the leases end with the transaction.
     """
     values = tables.parameters(limit=limit, seconds=seconds, lease=token)
     deliveries: list[Delivery[WebhookEvent]] = []
+    problem: InboxError | None = None
     for row in await fetch_all(connection, _LEASE, values):
         event, attempt, handled_by, kind, body, recorded_at, ignored, id_, state, submission, touched = row
         lease = f"{event}:{token.hex()}"
@@ -136,14 +144,22 @@ async def lease_events(
                 handled_by=frozenset(handled_by),
                 lease=lease,
             )
-        except InboxError:
-            if tables.codec.lacks_key(body, state, submission):
+        except (InboxError, ValueError) as error:
+            outcome = UNREADABLE
+            if isinstance(error, InboxError) and tables.codec.lacks_key(body, state, submission):
                 # Another process, or this one with the right ring, can handle it.
-                raise
-            await settle_event(connection, tables, lease, UNREADABLE)
+                problem, outcome = error, give_back(handled_by, MISSING_KEY)
+            await settle_event(connection, tables, lease, outcome)
         else:
             deliveries.append(delivery)
+    if problem is not None and not deliveries:
+        raise problem
     return deliveries
+
+
+async def give_back_events(connection: Connection, tables: EventTables, token: bytes) -> None:
+    """End the attempts of one call of `lease_events` as if they had not begun."""
+    await execute(connection, _GIVE_BACK, tables.parameters(lease=token))
 
 
 async def extend_leases(

@@ -137,12 +137,16 @@ class DeliveryInbox(Inbox, Protocol):
         Each lease is a new attempt. It ends after some seconds, unless it is extended or settled; the event is then
         due again. A clock that is set back delays no event for longer than its lease or its delay.
 
+        An event that cannot be read keeps no other waiting. If another program has damaged it, it becomes a dead
+        letter. If this process lacks its key, it is left to other processes. A call that is cancelled leases nothing.
+
         Args:
             limit: How many events to lease.
             seconds: Seconds until the leases end.
 
         Raises:
-            InboxError: None may have been leased, or some until their leases end.
+            InboxError: None may have been leased, or some until their leases end; or this process lacks the keys of
+                all events that it could lease.
         """
         ...
 

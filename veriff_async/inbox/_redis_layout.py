@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
+from veriff_async._protocol.delivery import load_names
 from veriff_async._protocol.search_keys import ERASED, search_key
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.state import IgnoredReason
@@ -191,7 +192,7 @@ class DeliveryEntry:
             span=float(span),
             lease=lease,
             settled=settled,
-            handled_by=frozenset(json.loads(handled_by) if handled_by else ()),
+            handled_by=load_names(handled_by),
             error=json.loads(error) if error else None,
         )
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from veriff_async._protocol.delivery import load_names
 from veriff_async.inbox._sqlite_schema import decode
 from veriff_async.models.delivery import DeliveryRecord, DeliveryStatus
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from veriff_async.models.delivery import DeliveryOutcome
 
-__all__ = ("DeliveryTable", "LeasedRow", "load_names")
+__all__ = ("DeliveryTable", "LeasedRow")
 
 _READY: Final = 0
 _WAITING: Final = 1
@@ -232,15 +232,6 @@ class DeliveryTable:
         row = self._db.execute(query, (session,)).fetchone()
         if row is not None:
             self._db.execute("UPDATE delivery SET stage = 0 WHERE number = ? AND stage = 2", row)
-
-
-def load_names(text: object) -> frozenset[str]:
-    """Return stored names of handlers; another program may have written anything."""
-    with suppress(ValueError):
-        found: object = json.loads(text) if isinstance(text, str) else []
-        if isinstance(found, list):
-            return frozenset(name for name in cast("list[object]", found) if isinstance(name, str))
-    return frozenset()
 
 
 def _dump_names(names: frozenset[str]) -> str | None:

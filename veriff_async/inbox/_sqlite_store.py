@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 
+from veriff_async._protocol.delivery import load_names
 from veriff_async._protocol.search_keys import ERASED, search_key
 from veriff_async._protocol.session_state import apply_event, dump_state
 from veriff_async._protocol.webhook import dump_event
 from veriff_async._storage.sqlite_file import Database
 from veriff_async.errors import InboxError
-from veriff_async.inbox._sqlite_deliveries import DeliveryTable, load_names
+from veriff_async.inbox._sqlite_deliveries import DeliveryTable
 from veriff_async.inbox._sqlite_retention import SessionRetention
 from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, SCHEMA, RowCodec, decode, encode
 from veriff_async.inbox._sqlite_search import SearchTable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from veriff_async.models.inbox_search import SessionSearch, SessionSummary
     from veriff_async.models.state import SessionState
 
-__all__ = ("SqliteEventStore",)
+__all__ = ("LoadedDeliveries", "SqliteEventStore")
 
 # Rows of which one transaction encrypts the texts again.
 _RENEWED_AT_ONCE: Final = 100
@@ -47,6 +48,23 @@ _Stored: TypeAlias = "tuple[int | None, SessionState | None, int, int, bytes | N
 _NEW_SESSION: Final[_Stored] = (None, None, 0, 0, None, None)
 
 _SUBMISSION: Final = "(SELECT text FROM submission WHERE submission.session = session.id)"
+
+
+@frozen
+class LoadedDeliveries:
+    """The deliveries of leased events.
+
+    Attributes:
+        found: Those that can be read.
+        unreadable: The leases of events that another program has damaged.
+        missing: Those whose key this process lacks.
+        problem: The error of one of the latter.
+    """
+
+    found: list[Delivery[WebhookEvent]]
+    unreadable: list[str]
+    missing: list[LeasedRow]
+    problem: InboxError | None
 
 
 class SqliteEventStore(Database):
@@ -173,37 +191,41 @@ class SqliteEventStore(Database):
         """Begin attempts of events that are due, inside a transaction; `load_deliveries` decodes them outside of it."""
         return self._deliveries.lease(limit, seconds, self._now())
 
-    def load_deliveries(self, rows: Sequence[LeasedRow]) -> tuple[list[Delivery[WebhookEvent]], list[str]]:
-        """Return the deliveries of leased events, and the leases of those that cannot be read.
-
-        Raises:
-            InboxError: This process lacks the key of one.
-        """
+    def load_deliveries(self, rows: Sequence[LeasedRow]) -> LoadedDeliveries:
+        """Decode leased events."""
         found: list[Delivery[WebhookEvent]] = []
         unreadable: list[str] = []
-        for lease, attempt, names, kind, body, recorded, ignored, session in rows:
+        missing: list[LeasedRow] = []
+        problem: InboxError | None = None
+        for row in rows:
+            lease, attempt, names, kind, body, recorded, ignored, session = row
             session_id = decode(session)
             try:
-                event = self._codec.load_event(kind, body, session)
-                state = self.states([session_id]).get(session_id)
-            except InboxError:
-                if self._codec.lacks_key(body):
-                    # Another process, or this one with the right ring, can handle it.
-                    raise
-                unreadable.append(lease)
-                continue
-            found.append(
-                Delivery(
-                    event=event,
+                delivery = Delivery(
+                    event=self._codec.load_event(kind, body, session),
                     attempt=attempt,
-                    state=state,
+                    state=self.states([session_id]).get(session_id),
                     ignored=None if ignored is None else IgnoredReason(ignored),
                     recorded_at=self._recorded_at(session) if recorded is None else recorded,
                     handled_by=load_names(names),
                     lease=lease,
                 )
-            )
-        return found, unreadable
+            except (InboxError, ValueError) as error:
+                if isinstance(error, InboxError) and self._lacks_key(body, session):
+                    # Another process, or this one with the right ring, can handle it.
+                    problem = error
+                    missing.append(row)
+                else:
+                    unreadable.append(lease)
+                continue
+            found.append(delivery)
+        return LoadedDeliveries(found=found, unreadable=unreadable, missing=missing, problem=problem)
+
+    def _lacks_key(self, body: object, session: bytes) -> bool:
+        """Return whether an event, or the state of its session, can be read by another process only."""
+        query = f"SELECT state, {_SUBMISSION} FROM session WHERE id = ?"  # noqa: S608  a fixed text
+        texts = self._db.execute(query, (session,)).fetchone() or ()
+        return any(self._codec.lacks_key(text) for text in (body, *texts))
 
     def extend_leases(self, leases: Sequence[str], seconds: float) -> frozenset[str]:
         """Let leases end later, inside a transaction, and return those that are held."""

@@ -46,6 +46,7 @@ from veriff_async.inbox._postgres_codec import PostgresCodec, digest_of
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
     find_deliveries,
+    give_back_events,
     lease_events,
     requeue_event,
     settle_event,
@@ -164,6 +165,7 @@ class PostgresInbox:
         self._channel: str | None = None
         self._has_news = False
         self._notifier: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._leases_in_transactions: set[str] = set()
         self._next_deletion = 0.0
         self._next_count_at = 0
@@ -202,8 +204,9 @@ class PostgresInbox:
         """
         self._entered = 0
         require_asyncio()
-        if self._notifier is not None and self._notifier.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([self._notifier])
+        tasks = [*self._tasks] if self._notifier is None else [*self._tasks, self._notifier]
+        if tasks := [task for task in tasks if task.get_loop() is asyncio.get_running_loop()]:
+            await asyncio.wait(tasks)
         self._notifier = None
         await self._server.aclose()
 
@@ -264,9 +267,29 @@ class PostgresInbox:
         """Lease events that are due; see `DeliveryInbox.lease`."""
         check_lease(limit, seconds)
         token = secrets.token_bytes(8)
-        return await self._server.run(
-            lambda connection: lease_events(connection, self._tables, limit, float(seconds), token)
-        )
+        is_sent = asyncio.Event()
+        lease = partial(lease_events, tables=self._tables, limit=limit, seconds=float(seconds), token=token)
+        try:
+            return await self._server.run(lease, before_commit=is_sent.set)
+        except InboxError:
+            if is_sent.is_set():
+                await self._give_back(token)
+            raise
+        except asyncio.CancelledError:
+            # The commit may have succeeded. Not awaited: the caller was cancelled. `aclose` waits for it.
+            if is_sent.is_set():
+                task = asyncio.create_task(self._give_back(token), name="veriff-async inbox")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            raise
+
+    async def _give_back(self, token: bytes) -> None:
+        """End what a call of `lease` has leased whose caller does not get it."""
+        with suppress(InboxError):  # the leases end by themselves
+            await self._server.run(
+                lambda connection: give_back_events(connection, self._tables, token),
+                seconds=min(1.0, self._server.timeout),
+            )
 
     async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
         """Let leases end later; see `DeliveryInbox.extend_leases`."""

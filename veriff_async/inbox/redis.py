@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
@@ -41,18 +41,21 @@ from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.inbox_search import SessionSearch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
 
     from veriff_async.encryption import KeyRing
+    from veriff_async.inbox._redis_deliveries import Attempt
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionPage
     from veriff_async.models.state import RecordResult, SessionState
 
 __all__ = ("RedisInbox",)
+
+_T = TypeVar("_T")
 
 # Seconds before a subscription whose connection broke tries again; after the last one it fails.
 _RETRY_PAUSES: Final = (0.05, 0.25, 1.0)
@@ -122,6 +125,7 @@ class RedisInbox:
         layout = RedisLayout(prefix, limits, None if now is None else check_clock(now), texts.search_secrets)
         codec = RedisCodec(texts)
         self._entered = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._unconfirmed: UnconfirmedCalls[RedisRecordCall] = UnconfirmedCalls()
         self._sessions = RedisSessions(layout, codec)
         self._changes = RedisChanges(layout)
@@ -155,7 +159,13 @@ class RedisInbox:
         A closed inbox refuses everything until ``async with`` opens it again.
         """
         self._entered = 0
-        await self._server.aclose()
+        require_asyncio()
+        loop = asyncio.get_running_loop()
+        try:
+            if tasks := [task for task in self._tasks if task.get_loop() is loop]:
+                await asyncio.wait(tasks)
+        finally:
+            await self._server.aclose()
 
     async def record(
         self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
@@ -203,7 +213,39 @@ class RedisInbox:
         """Lease events that are due; see `DeliveryInbox.lease`."""
         check_lease(limit, seconds)
         client = self._server.get_client()
-        return await self._server.execute(client, self._deliveries.lease(client, limit, seconds))
+        attempts: list[Attempt] = []
+        leasing = self._start(self._server.execute(client, self._deliveries.lease(client, limit, seconds, attempts)))
+        try:
+            # Not ended by a cancellation: what the server has leased would be unknown.
+            await asyncio.wait([leasing])
+        except asyncio.CancelledError:
+            self._start(self._give_back(leasing, attempts))
+            raise
+        try:
+            return leasing.result()
+        except InboxError:
+            await self._give_back(leasing, attempts)
+            raise
+
+    async def _give_back(
+        self, leasing: asyncio.Task[Sequence[Delivery[WebhookEvent]]], attempts: list[Attempt]
+    ) -> None:
+        """End what a call has leased whose caller does not get it, so that no lease has to end by itself."""
+        await asyncio.wait([leasing])
+        if not leasing.cancelled():
+            leasing.exception()  # otherwise asyncio would log it
+        if attempts:
+            with suppress(InboxError):
+                client = self._server.get_client()
+                giving_back = self._deliveries.give_back(client, attempts)
+                await self._server.execute(client, giving_back, min(1.0, self._server.timeout))
+
+    def _start(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
+        """Do some work in a task that `aclose` waits for."""
+        task = asyncio.get_running_loop().create_task(work, name="veriff-async inbox")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
         """Let leases end later; see `DeliveryInbox.extend_leases`."""

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
-from veriff_async._protocol.delivery import give_back
-from veriff_async._protocol.delivery_schedule import UNREADABLE
+from veriff_async._protocol.delivery import give_back, load_names
+from veriff_async._protocol.delivery_schedule import MISSING_KEY, UNREADABLE
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
     check_erasure,
@@ -35,7 +35,6 @@ from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, VeriffError
 from veriff_async.inbox._pubsub import Broadcaster
-from veriff_async.inbox._sqlite_deliveries import load_names
 from veriff_async.inbox._sqlite_schema import CHANGE, ERRORS, SCHEMA
 from veriff_async.inbox._sqlite_search import parse_page
 from veriff_async.inbox._sqlite_watch import ChangePublisher, EventReader, EventWriter
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from veriff_async.encryption import KeyRing
     from veriff_async.inbox._sqlite_deliveries import LeasedRow
     from veriff_async.inbox._sqlite_search import PageStart
-    from veriff_async.inbox._sqlite_store import SqliteEventStore
+    from veriff_async.inbox._sqlite_store import LoadedDeliveries, SqliteEventStore
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import InboxStatistics, SessionSearch, SessionSummary
@@ -197,24 +196,22 @@ class SqliteInbox:
         try:
             await self._group.run(lambda store: rows.extend(store.lease(limit, seconds)), worker=_WRITER, writes=True)
             # Decoded by the reader, so that other processes can write in the meantime.
-            try:
-                found, unreadable = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
-            except InboxError:  # this process lacks a key that another one has
-                await self._group.run(lambda store: _give_back(store, rows), worker=_WRITER, writes=True)
-                raise
-        except asyncio.CancelledError:
+            loaded = await self._group.run(lambda store: store.load_deliveries(rows), worker=_READER)
+            if loaded.missing or loaded.unreadable:
+                # These would come back with each lease, and keep the later events of their sessions waiting.
+                await self._group.run(partial(_settle_unread, loaded=loaded), worker=_WRITER, writes=True)
+        except (InboxError, asyncio.CancelledError):
             self._give_back(rows)
             raise
-        if unreadable:
-            # They would come back with each lease, and keep the later events of their sessions waiting.
-            await self._group.run(lambda store: store.settle(unreadable, UNREADABLE), worker=_WRITER, writes=True)
-        return found
+        if loaded.problem is not None and not loaded.found:
+            raise loaded.problem
+        return loaded.found
 
     def _give_back(self, rows: Sequence[LeasedRow]) -> None:
-        """End the leases of a call that was cancelled: the thread has begun them, or still will."""
+        """End the leases of a call that failed or was cancelled: the thread has begun them, or still will."""
         with suppress(VeriffError):  # the inbox was closed
             if workers := self._group.workers:
-                # Not awaited: the caller was cancelled. If it fails, the leases end later.
+                # Not awaited: the caller may have been cancelled. If it fails, the leases end later.
                 settling = workers[_WRITER].submit(lambda store: _give_back(store, rows), writes=True)
                 settling.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -334,7 +331,13 @@ def _reencrypt(store: SqliteEventStore, *, table: str, start: int) -> tuple[int,
     return store.reencrypt(table, start)
 
 
-def _give_back(store: SqliteEventStore, rows: Sequence[LeasedRow]) -> None:
+def _give_back(store: SqliteEventStore, rows: Sequence[LeasedRow], error: str | None = None) -> None:
     """End leases as if they had not begun, inside a transaction."""
     for lease, _, names, *_ in rows:
-        store.settle([lease], give_back(load_names(names)))
+        store.settle([lease], give_back(load_names(names), error))
+
+
+def _settle_unread(store: SqliteEventStore, *, loaded: LoadedDeliveries) -> None:
+    """End the leases of events that this process cannot decode, inside a transaction."""
+    store.settle(loaded.unreadable, UNREADABLE)
+    _give_back(store, loaded.missing, MISSING_KEY)
