@@ -672,8 +672,7 @@ async def test_damaged_delivery_becomes_dead(inbox: RedisInbox, admin: Redis, da
 
     assert {"s", "t"} == {delivery.event.session_id for delivery in await inbox.lease(10, seconds=60)}
     (dead,) = await inbox.get_deliveries(status=DeliveryStatus.DEAD)
-    found = await inbox.statistics()
-    assert (0, 2, 1) == (found.queued, found.leased, found.dead)
+    assert 1 == (await inbox.statistics()).dead
     assert ("s", "The stored event cannot be read.") == (dead.session_id, dead.error)
 
 
