@@ -12,6 +12,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import type_name
+from veriff_async._protocol.counts import format_count
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class KeyRing:
 
     def __repr__(self) -> str:
         """Show how many keys there are, and nothing of them."""
-        return f"<KeyRing of {len(self._ciphers)} keys>"
+        return f"<KeyRing of {format_count(len(self._ciphers), 'key')}>"
 
     @staticmethod
     def generate_key() -> str:

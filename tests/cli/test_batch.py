@@ -306,10 +306,10 @@ def test_spent_budget_has_its_own_exit_code_and_a_later_run_continues(
     assert [first.exit_code, later_plan.exit_code, second.exit_code, third.exit_code, last.exit_code] == [5, 0, 5, 5, 0]
     assert json.loads(status.stdout)["sessions"] == {"total": 5, "last_hour": 5}
     assert "new\tSessionLimitError\t3\n" in first.stdout
-    assert "3 jobs are left" in first.stderr
+    assert "with 3 jobs left" in first.stderr
     assert "batch resume --journal a.db --out r.jsonl --max-sessions COUNT" in first.stderr
     assert json.loads(second.stdout)["left"] == 1
-    assert "1 jobs are left" in third.stderr, "resume uses the limit of the last run"
+    assert "with 1 job left" in third.stderr, "resume uses the limit of the last run"
     assert {(job_id, "approved"): 1 for job_id in ids} == service.count_sessions(*ids)
 
 

@@ -77,7 +77,7 @@ def test_forget_erases_and_keeps_the_receipt(
     assert not folder.exists()
     later = invoke("forget", "--receipts", *queue)
     assert later.exit_code == 0
-    assert "is complete: 1 of 1 sessions at Veriff, 1 in files, 1 in inbox." in " ".join(later.stdout.split())
+    assert "is complete: 1 of 1 session at Veriff, 1 in files, 1 in inbox." in " ".join(later.stdout.split())
 
 
 def test_forget_ends_with_6_while_the_quota_is_used_up(invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_forget_ends_with_6_while_the_quota_is_used_up(invoke: Invoke, manual_sa
     result = invoke("forget", *sessions, *queue, "--yes", **manual_sandbox.environ)
 
     assert result.exit_code == 6
-    assert "continues: 0 of 1 sessions at Veriff. Veriff can be asked again at 20" in " ".join(result.stdout.split())
+    assert "continues: 0 of 1 session at Veriff. Veriff can be asked again at 20" in " ".join(result.stdout.split())
     assert result.stdout.count("is complete") == 5
     assert invoke("forget", "--resume", *queue, **manual_sandbox.environ).exit_code == 6
     again = invoke("forget", "--resume", *queue, "--json", **manual_sandbox.environ)

@@ -154,7 +154,7 @@ def test_list_finds_sessions(invoke: Invoke, path: Path, options: Sequence[str],
     result = invoke("inbox", "list", "--inbox", str(path), *options)
 
     assert found == [cells[0] for cells in lines(result)]
-    assert ("There are more than 1 sessions" in result.stderr) == ("--limit" in options)
+    assert ("There are more than 1 session:" in result.stderr) == ("--limit" in options)
     assert ("No session matches." in result.stderr) == (not found)
 
 
@@ -308,7 +308,7 @@ def test_dead_list_says_that_there_are_more(invoke: Invoke, path: Path) -> None:
     use(kill_more, path)
     result = invoke("inbox", "dead", "list", "--inbox", str(path), "--limit", "1")
     assert [CAT] == [cells[0] for cells in lines(result)]
-    assert "There are more than 1 dead events" in result.stderr
+    assert "There are more than 1 dead event:" in result.stderr
     found = invoke("inbox", "dead", "list", "--inbox", str(path), "--error", "Refused")
     assert [ADA] == [cells[0] for cells in lines(found)]
 
@@ -550,7 +550,7 @@ def test_redis(invoke: Invoke, single_redis_server: RedisServer) -> None:
     asyncio.run(record())
     inbox = ("--inbox", single_redis_server.url, "--prefix", "{commands}")
     assert [CAT, BEN, ADA] == [cells[0] for cells in lines(invoke("inbox", "list", *inbox))]
-    assert "1 dead events queued again." in invoke("inbox", "dead", "retry", "--all", *inbox).stdout
+    assert "1 dead event queued again." in invoke("inbox", "dead", "retry", "--all", *inbox).stdout
 
 
 def test_postgresql(invoke: Invoke, postgres: PostgresDatabase) -> None:
@@ -567,7 +567,7 @@ def test_postgresql(invoke: Invoke, postgres: PostgresDatabase) -> None:
     asyncio.run(record())
     assert [CAT, BEN, ADA] == [cells[0] for cells in lines(invoke("inbox", "list", **variables))]
     assert ERROR in invoke("inbox", "show", ADA, **variables).stdout
-    assert "1 dead events queued again." in invoke("inbox", "dead", "retry", "--all", **variables).stdout
+    assert "1 dead event queued again." in invoke("inbox", "dead", "retry", "--all", **variables).stdout
 
 
 def test_a_password_in_the_variable_is_used(invoke: Invoke) -> None:
@@ -594,7 +594,7 @@ def test_ids_stay_whole_on_terminals(
         assert ADA in written or "list" not in arguments
         if (arguments, columns) == (("dead", "list"), 80):
             assert f"│ {ADA} │ event │ 1 " in written
-            assert f"Error 1 (1 events): {ERROR}" in written
+            assert f"Error 1 (1 event): {ERROR}" in written
         if (arguments, columns) == (("list",), 40):  # too narrow for a header
             assert "submitted  dead 1" in " ".join(written.split("\n  "))
 

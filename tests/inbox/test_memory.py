@@ -29,7 +29,7 @@ async def test_memory_inbox_is_an_inbox() -> None:
         await inbox.record(session_event("secret-id", "started"))
 
         assert isinstance(inbox, Inbox)
-        assert "<MemoryInbox of 1 sessions>" == repr(inbox)
+        assert "<MemoryInbox of 1 session>" == repr(inbox)
 
 
 async def test_closing_deletes_everything() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async.batch._session_limits import CreationLog
 from veriff_async.errors import JobClaimedError, JournalError
@@ -41,7 +42,7 @@ class MemoryJournal:
 
     def __repr__(self) -> str:
         """Show the number of jobs."""
-        return f"<MemoryJournal of {len(self._records)} jobs>"
+        return f"<MemoryJournal of {format_count(len(self._records), 'job')}>"
 
     async def __aenter__(self) -> Self:
         """Return the journal itself."""

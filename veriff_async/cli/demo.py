@@ -13,6 +13,7 @@ import click
 from attrs import field, frozen
 
 from veriff_async import Media, Person, PollPolicy, VeriffClient
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli._decision_format import decision_fields, person_fields, print_decision
 from veriff_async.cli._options import FILE, json_option, show_person_option
 from veriff_async.cli._output import megabytes
@@ -125,7 +126,7 @@ async def _verify(
     session = await veriff.create_session(
         person=Person(first_name="Ada", last_name="Specimen"), vendor_data="veriff-async demo"
     )
-    output.print(f"Uploading {len(media)} pictures")
+    output.print(f"Uploading {format_count(len(media), 'picture')}")
     started = perf_counter()
     with output.upload_bars(media) as show:
         # base64 writes three bytes as four characters.
@@ -178,11 +179,12 @@ class _Throttle:
 
 
 def _explanation(result: DemoResult) -> tuple[str, ...]:
+    pictures = format_count(len(result.uploaded), "picture")
     return (
         f"The sandbox, a local Veriff, started at {result.base_url} with its own API key and secret.",
         f"create_session() created session {result.decision.session_id} with a signed POST.",
         (
-            f"upload() sent {len(result.uploaded)} pictures concurrently in {result.upload_seconds:.2f} s: "
+            f"upload() sent {pictures} concurrently in {result.upload_seconds:.2f} s: "
             f"{megabytes(result.file_bytes)} of files, {megabytes(result.sent_bytes)} on the wire. It held files of up "
             "to 4 MiB in memory from signing to sending, and read larger ones twice. (On a terminal the demo slows "
             "uploads down to show the progress bars.)"

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgumentError, MediaContext
 from veriff_async._media.calibration import list_pictures, measure_pictures
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.threshold_calibration import calibrate_thresholds
 from veriff_async.cli._options import json_option, read_thresholds
 from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output, warn
@@ -88,15 +89,17 @@ def calibrate(  # noqa: PLR0913  the options of the command
         for check in calibration.checks
     ]
     output.print_table(("check", "threshold", "resubmitted found", "approved refused"), rows)
+    bad_pictures = format_count(calibration.resubmitted, "resubmitted picture")
+    good_pictures = format_count(calibration.approved, "approved picture")
     output.print(
-        f"All checks together: {calibration.recall:.1%} of {calibration.resubmitted} resubmitted pictures found, "
-        f"{calibration.false_positives:.1%} of {calibration.approved} approved pictures refused."
+        f"All checks together: {calibration.recall:.1%} of {bad_pictures} found, "
+        f"{calibration.false_positives:.1%} of {good_pictures} refused."
     )
     if result.skipped:
         output.print(f"Files skipped because they are not pictures that Veriff accepts: {result.skipped}.")
     if calibration.approved < _USEFUL:
         warn(
-            f"Thresholds from {calibration.approved} approved pictures are those of the worst of them: "
+            f"Thresholds from {good_pictures} are those of the worst of them: "
             f"use {_USEFUL} or more, better twice as many."
         )
 
@@ -105,7 +108,7 @@ async def _calibrate(approved: Path, resubmitted: Path, context: MediaContext, m
     good_files, bad_files = await list_pictures(approved), await list_pictures(resubmitted)
     total, done = len(good_files) + len(bad_files), 0
     with stderr_output().status(
-        f"Measuring {len(good_files)} approved and {len(bad_files)} resubmitted pictures"
+        f"Measuring {len(good_files)} approved and {format_count(len(bad_files), 'resubmitted picture')}"
     ) as show:
 
         def count() -> None:

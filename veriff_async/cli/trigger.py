@@ -12,6 +12,7 @@ import click
 from attrs import evolve, frozen
 
 from veriff_async import ConfigurationError, Credentials
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.json.encode import dump_json
 from veriff_async._protocol.validation import check_id
@@ -126,7 +127,8 @@ def trigger(  # noqa: PLR0913  one for each option
     refused = sum(not each.result.is_accepted for each in sent)
     if refused:
         if not for_program:
-            print_stderr(f"{refused} of {len(sent)} webhooks not accepted: only a response with status 200 counts.")
+            webhooks = format_count(len(sent), "webhook")
+            print_stderr(f"{refused} of {webhooks} not accepted: only a response with status 200 counts.")
         sys.exit(ExitCode.REFUSED)
 
 

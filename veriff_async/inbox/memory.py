@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
     check_erasure,
@@ -91,7 +92,7 @@ class MemoryInbox:
 
     def __repr__(self) -> str:
         """Show how many sessions are kept."""
-        return f"<MemoryInbox of {len(self._logs) + len(self._overdue)} sessions>"
+        return f"<MemoryInbox of {format_count(len(self._logs) + len(self._overdue), 'session')}>"
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""

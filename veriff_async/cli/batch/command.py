@@ -11,6 +11,7 @@ import click
 from attrs import evolve
 
 from veriff_async import ConfigurationError
+from veriff_async._protocol.counts import format_count
 from veriff_async.batch import OnUnknown
 from veriff_async.cli._env_file import create_client, load_settings
 from veriff_async.cli._options import (
@@ -313,7 +314,9 @@ def batch_status(*, journal: Path, for_program: bool) -> None:
         print_json(document | {"sessions": {"total": usage.total, "last_hour": usage.last_hour}})
         return
     _print_counts(counts)
-    stderr_output().print(f"{usage.total} sessions were created, {usage.last_hour} of them in the last hour.")
+    stderr_output().print(
+        f"Created {format_count(usage.total, 'session')}, {usage.last_hour} of them in the last hour."
+    )
     _print_unknown(journal, counts)
     options = load_options(journal)
     if counts.exit_code is not ExitCode.DONE and options is not None:
@@ -355,8 +358,9 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
         if current_command().for_program:
             print_json(checked.document())
         else:
+            verb = "is" if len(checked.invalid) == 1 else "are"
             reason = (
-                f"{len(checked.invalid)} of {checked.total} rows {'is' if len(checked.invalid) == 1 else 'are'} invalid"
+                f"{len(checked.invalid)} of {format_count(checked.total, 'row')} {verb} invalid"
                 if checked.total
                 else "The manifest has no rows"
             )
@@ -404,7 +408,7 @@ def _check(
             lambda row: output.print(_describe_row(row)),
             thresholds=thresholds,
             plan=plan,
-            on_progress=lambda checked: show(f"Checking the manifest: {checked.total} rows"),
+            on_progress=lambda checked: show(f"Checking the manifest: {format_count(checked.total, 'row')}"),
         )
         return run(work)
 
@@ -450,12 +454,14 @@ def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[I
         return
     _print_counts(counts)
     output = stderr_output()
-    skipped = f", {len(bad)} invalid row{'' if len(bad) == 1 else 's'} skipped" if bad else ""
-    output.print(f"{counts.total} jobs in {summary.seconds:.1f} s{skipped}; {megabytes(summary.bytes_sent)} sent.")
+    skipped = f", {format_count(len(bad), 'invalid row')} skipped" if bad else ""
+    jobs, size = format_count(counts.total, "job"), megabytes(summary.bytes_sent)
+    output.print(f"{jobs} in {summary.seconds:.1f} s{skipped}; {size} sent.")
     _print_unknown(journal, counts)
     if counts.left:
         words = command_line(f"batch resume {_files(journal, out)} --max-sessions COUNT", None)
-        output.print(f"All permitted sessions are created, and {counts.left} jobs are left. To permit more: {words}")
+        left = format_count(counts.left, "job")
+        output.print(f"All permitted sessions are created, with {left} left. To permit more: {words}")
         return
     if counts.is_submission and counts.exit_code is ExitCode.DONE:
         output.print("To get the decisions: " + command_line(f"batch collect {_files(journal, out)}", None))

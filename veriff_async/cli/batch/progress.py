@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from veriff_async._protocol.counts import format_count
 from veriff_async.batch import BatchProgress
 from veriff_async.cli._output import LINE_SECONDS, Output, megabytes
 from veriff_async.cli._stdio import stderr_console
@@ -85,7 +86,7 @@ class ProgressDisplay:
     def _counts(self) -> str:
         # Resumed jobs were done before this run, so they say nothing about its speed.
         speed = (self.done - self.progress.resumed) / max(self.seconds, _FRAME_SECONDS)
-        counts = f"{self.done} of {self._total} jobs"
+        counts = f"{self.done} of {format_count(self._total, 'job')}"
         if self.progress.paused:
             return f"{counts}, paused: requests fail"
         if self.progress.sessions_left_this_hour == 0 and self.done < self._total:

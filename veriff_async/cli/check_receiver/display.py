@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from veriff_async._protocol.counts import format_count
 from veriff_async.testing import CaseOutcome, CaseSeverity
 
 if TYPE_CHECKING:
@@ -91,6 +92,6 @@ def _summary(report: ReceiverReport) -> str:
     if report.problem:
         return f"The endpoint is not reachable: {report.problem}."
     counts = report.counts()
-    failed = [f"{counts[each.value]} {each.value}{'s' * (counts[each.value] != 1)}" for each in CaseSeverity]
+    failed = [format_count(counts[each.value], each.value) for each in CaseSeverity]
     words = ", ".join([f"{counts['passed']} passed", *failed, f"{counts['not_checked']} not checked"])
     return f"{words}, in {report.seconds:.1f} s."

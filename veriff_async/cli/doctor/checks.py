@@ -9,6 +9,7 @@ from uuid import UUID
 from veriff_async import ConfigurationError, Credentials
 from veriff_async._protocol import health
 from veriff_async._protocol.base_url import deprecation, insecure_hosts, insecure_hosts_from, parse_root
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.health import PORTAL
 from veriff_async.client import BASE_URL_VARIABLE
 from veriff_async.credentials import API_KEY_VARIABLE, INTEGRATION_VARIABLE, SECRET_VARIABLE
@@ -120,7 +121,7 @@ def _secrets(key: str, secrets: Sequence[str]) -> CheckResult:
         message = f"{SECRET_VARIABLE} is the API key: give the shared secret key, which is shown below it on {PORTAL}."
         return CheckResult(name, CheckOutcome.FAILED, message)
     unusual = [number for number, secret in enumerate(secrets, 1) if not _is_uuid(secret)]
-    count = "one secret" if len(secrets) == 1 else f"{len(secrets)} secrets, of which the first signs"
+    count = format_count(len(secrets), "secret") + (", of which the first signs" if len(secrets) > 1 else "")
     if unusual:
         which = ", ".join(map(str, unusual))
         message = (

@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from veriff_async._http.ca_bundle import CA_BUNDLE_VARIABLE
 from veriff_async._http.network_problem import network_problem
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli._http import certificate_problem
 from veriff_async.health import CheckOutcome, CheckResult
 
@@ -59,8 +60,8 @@ async def _name(host: str, port: int) -> CheckResult:
     except (OSError, UnicodeError):
         message = f"{host} is not known: compare the base URL, and check the DNS servers of this machine."
         return CheckResult("name", CheckOutcome.FAILED, message)
-    count = len({entry[4][0] for entry in addresses})
-    return CheckResult("name", CheckOutcome.OK, f"{host} has {'one address' if count == 1 else f'{count} addresses'}.")
+    count = format_count(len({entry[4][0] for entry in addresses}), "address", "addresses")
+    return CheckResult("name", CheckOutcome.OK, f"{host} has {count}.")
 
 
 async def _connect(host: str, port: int, context: ssl.SSLContext | None) -> asyncio.StreamWriter:

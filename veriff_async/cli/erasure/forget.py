@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import Seconds, env_file_option, json_option, proxy_option
 from veriff_async.cli._runtime import (
@@ -160,7 +161,7 @@ def _describe(receipt: ErasureReceipt) -> str:
     total, waiting = len(receipt.sessions), receipt.veriff.get(VeriffErasure.WAITING, 0)
     parts = [f"{count} in {name}" for name, count in receipt.erased.items()]
     if VeriffErasure.SKIPPED not in receipt.veriff:
-        parts.insert(0, f"{total - waiting} of {total} sessions at Veriff")
+        parts.insert(0, f"{total - waiting} of {format_count(total, 'session')} at Veriff")
     done = f"Erasure {receipt.erasure_id} {'is complete' if receipt.is_complete else 'continues'}: {', '.join(parts)}."
     due = receipt.next_attempt_at
     return done if due is None else f"{done} Veriff can be asked again at {due:%Y-%m-%d %H:%M} UTC."

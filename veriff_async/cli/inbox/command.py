@@ -13,6 +13,7 @@ from anyio import to_thread
 from attrs import asdict
 
 from veriff_async import ConfigurationError
+from veriff_async._protocol.counts import format_count
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.cli._options import json_lines_option, json_option
 from veriff_async.cli._output import printable
@@ -64,7 +65,7 @@ def list_(*, address: str | None, prefix: str | None, limit: int, for_program: b
     """
     has_more = run(_list(InboxAddress.find(address, prefix), make_search(options), limit, for_program=for_program))
     if has_more and not for_program:
-        print_stderr(f"There are more than {limit} sessions: raise --limit, or narrow the search.")
+        print_stderr(f"There are more than {format_count(limit, 'session')}: raise --limit, or narrow the search.")
 
 
 async def _list(store: InboxAddress, search: SessionSearch, limit: int, *, for_program: bool) -> bool:
@@ -169,7 +170,7 @@ def export(
     if for_program:
         print_json({"events": count})
     else:
-        stderr_output().print(f"{count} events written.")
+        stderr_output().print(f"{format_count(count, 'event')} written.")
 
 
 async def _print_events(store: InboxAddress, search: SessionSearch) -> None:
@@ -194,7 +195,7 @@ async def _save_events(store: InboxAddress, search: SessionSearch, target: Expor
                     if size >= _CHUNK:
                         await to_thread.run_sync(target.write_lines, waiting)
                         waiting, size = [], 0
-                        show_progress(f"Exporting: {count} events")
+                        show_progress(f"Exporting: {format_count(count, 'event')}")
         await to_thread.run_sync(target.write_lines, waiting)
     return count
 

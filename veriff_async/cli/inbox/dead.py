@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli._options import json_lines_option, json_option
 from veriff_async.cli._output import printable
 from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output
@@ -78,7 +79,9 @@ def list_(  # noqa: PLR0913  one for each option
     else:
         stderr_output().print("No event is dead.")
     if len(records) > limit:
-        print_stderr(f"There are more than {limit} dead events: raise --limit, or give --session or --error.")
+        print_stderr(
+            f"There are more than {format_count(limit, 'dead event')}: raise --limit, or give --session or --error."
+        )
 
 
 async def _find(store: InboxAddress, session_id: str | None, error: str | None, limit: int) -> Sequence[DeliveryRecord]:
@@ -114,7 +117,9 @@ def retry(  # noqa: PLR0913  one for each option
     if for_program:
         print_json({"would_queue" if dry_run else "queued": count})
     else:
-        stdout_output().print(f"{count} dead events {'would be queued' if dry_run else 'queued'} again.")
+        stdout_output().print(
+            f"{format_count(count, 'dead event')} {'would be queued' if dry_run else 'queued'} again."
+        )
 
 
 async def _retry(store: InboxAddress, session_id: str | None, error: str | None, *, dry_run: bool) -> int:
@@ -126,5 +131,5 @@ async def _retry(store: InboxAddress, session_id: str | None, error: str | None,
                 inbox,
                 session_id=session_id,
                 error=error,
-                on_progress=lambda count: show_progress(f"Queueing: {count} events"),
+                on_progress=lambda count: show_progress(f"Queueing: {format_count(count, 'event')}"),
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import asdict
 
 from veriff_async import Status
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli.listen.display import status_and_code
 from veriff_async.models.delivery import DeliveryStatus
 
@@ -164,7 +165,9 @@ def dead_rows(records: Sequence[DeliveryRecord], now: float) -> tuple[list[tuple
         )
         for record in records
     ]
-    return rows, [f"Error {numbers[error]} ({count} events): {error}" for error, count in counts.items()]
+    return rows, [
+        f"Error {numbers[error]} ({format_count(count, 'event')}): {error}" for error, count in counts.items()
+    ]
 
 
 def dead_line(record: DeliveryRecord) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from veriff_async import ConfigurationError, Credentials
 from veriff_async._protocol.base_url import insecure_host
+from veriff_async._protocol.counts import format_count
 from veriff_async.cli._env_file import load_settings
 from veriff_async.cli._http import check_url
 from veriff_async.cli._options import env_file_option, json_option
@@ -103,7 +104,7 @@ def replay(  # noqa: PLR0913  one for each option
         if for_program:
             print_json({"queued": count})
         else:
-            stdout_output().print(f"{count} events queued for the handlers of the application.")
+            stdout_output().print(f"{format_count(count, 'event')} queued for the handlers of the application.")
     else:
         if insecure_host(url) is not None:
             warn("The events contain personal data, and http sends them unencrypted: use https.")
@@ -149,7 +150,7 @@ async def _count(store: InboxAddress, search: SessionSearch) -> tuple[int, int]:
                     if was_received(stored.event):
                         sessions.add(stored.event.session_id)
                         events += 1
-                        show_progress(f"Counting: {events} events")
+                        show_progress(f"Counting: {format_count(events, 'event')}")
     return len(sessions), events
 
 
@@ -158,14 +159,14 @@ def _show_count(count: tuple[int, int], *, for_program: bool) -> None:
     if for_program:
         print_json({"sessions": sessions, "events": events})
     else:
-        stdout_output().print(f"{events} events of {sessions} sessions would be sent.")
+        stdout_output().print(f"{format_count(events, 'event')} of {format_count(sessions, 'session')} would be sent.")
 
 
 async def _requeue(store: InboxAddress, search: SessionSearch) -> int:
     async with open_inbox(store) as inbox:
         with stderr_output().status("Queueing...") as show_progress:
             return await requeue_events(
-                inbox, search, on_progress=lambda count: show_progress(f"Queueing: {count} events")
+                inbox, search, on_progress=lambda count: show_progress(f"Queueing: {format_count(count, 'event')}")
             )
 
 
@@ -185,7 +186,7 @@ async def _replay(  # noqa: PLR0913  one for each option
             async with aclosing(events):
                 async for event in events:
                     progress.add(event)
-                    show_progress(f"Sending: {progress.accepted} of {progress.sent} events accepted")
+                    show_progress(f"Sending: {progress.accepted} of {format_count(progress.sent, 'event')} accepted")
                     if event.is_last and event.is_accepted:
                         await to_thread.run_sync(finished.add, event.session_id)
                     if progress.is_hopeless:
@@ -287,7 +288,7 @@ def _show_result(progress: _ReplayProgress, *, for_program: bool) -> None:
         for each in progress.refused[:_MAX_SHOWN]:
             reason = each.problem if each.status is None else f"HTTP {each.status}"
             output.print(f"{each.session_id or '(no session)'}  {each.kind}: {reason}", style="red")
-        output.print(f"{progress.accepted} of {progress.sent} events accepted.")
+        output.print(f"{progress.accepted} of {format_count(progress.sent, 'event')} accepted.")
     if progress.refused:
         if not for_program:
             end = f"Stopped after {_MAX_FAILURES} in a row. " if progress.is_hopeless else ""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from veriff_async._protocol.counts import format_count
 from veriff_async.sandbox._records import WebhookKind
 from veriff_async.testing.receiver_check import _fixes
 from veriff_async.testing.receiver_check._case import CaseGroup, CaseOutcome, CaseSeverity, Finding, RunnableCase
@@ -61,7 +62,7 @@ async def _judge_count(context: CheckContext, accepted: Finding, session_id: str
     found = await context.effects_after(session_id)
     if found.count == 1:
         return Finding.passed("One effect.")
-    return Finding.failed(f"{found.count} effects, where one is expected.")
+    return Finding.failed(f"{format_count(found.count, 'effect')}, where one is expected.")
 
 
 async def _judge_status(context: CheckContext, accepted: Finding, session_id: str, *, status: str) -> Finding:
@@ -169,7 +170,7 @@ async def _check_forgery(context: CheckContext) -> Finding:
     found = await context.effects_after(session_id, lambda _: True)
     if found.count == 0:
         return Finding.passed("No effect.")
-    return Finding.failed(f"{found.count} effects of a forged webhook.")
+    return Finding.failed(f"{format_count(found.count, 'effect')} of a forged webhook.")
 
 
 async def _check_failure(context: CheckContext) -> Finding:
@@ -195,7 +196,7 @@ async def _check_failure(context: CheckContext) -> Finding:
     if found.count == 0:
         return Finding.failed(f"{answer}, and no effect after it: the event is lost.")
     if found.count > 1:
-        return Finding.failed(f"{answer}, and {found.count} effects after it.", CaseSeverity.WARNING)
+        return Finding.failed(f"{answer}, and {format_count(found.count, 'effect')} after it.", CaseSeverity.WARNING)
     return Finding.passed(f"{answer}; after it{repeated}, one effect.")
 
 
