@@ -60,7 +60,7 @@ class TextCodec:
         """
         if not is_encrypted(data):
             return data
-        problem = "it is encrypted: pass encryption= with the ring of its keys"
+        problem = "it is encrypted: pass encryption= with the ring of its keys, and VERIFF_STORE_KEYS to a command"
         if self._ring is not None:
             try:
                 return self._ring.decrypt(data, self._to_bytes(place))
@@ -75,7 +75,7 @@ class TextCodec:
 
     def incomplete_search_error(self) -> VeriffError:
         """Return the error of a search that misses something, because other processes have keys that this one lacks."""
-        remedy = "pass encryption= with the ring of all keys with which it was encrypted"
+        remedy = "pass encryption= with the ring of all its keys, and VERIFF_STORE_KEYS to a command"
         return self._error(
             f"Not all of the {self._owner} can be searched, because some of it cannot be decrypted: {remedy}."
         )
