@@ -13,13 +13,12 @@ from veriff_async import ConfigurationError
 from veriff_async._storage import sqlite_file
 from veriff_async._storage.sqlite_file import (
     Database,
-    FileGuard,
-    FileReplacedError,
     Schema,
     close_database,
     connect,
     open_descriptor,
 )
+from veriff_async._storage.sqlite_guard import FileGuard, FileReplacedError
 
 if TYPE_CHECKING:
     from pathlib import Path

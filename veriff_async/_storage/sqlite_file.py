@@ -1,4 +1,4 @@
-"""SQLite files as inboxes and journals use them: how they are opened, and how a lost file is noticed.
+"""SQLite files as inboxes and journals use them: how they are opened, locked and closed.
 
 SQLite keeps its locks as POSIX locks. The system gives these back when a process closes any descriptor of the file, and
 a child process does not inherit them although it inherits SQLite's memory of them
@@ -13,15 +13,16 @@ import os
 import sqlite3
 import stat
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, cast
 
 from attrs import define, frozen
 
 from veriff_async._protocol.arguments import check_path, type_name
+from veriff_async._storage.sqlite_guard import FileGuard
+from veriff_async._storage.sqlite_lock import WriteLock, retry_busy
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = (
     "Database",
-    "FileGuard",
-    "FileReplacedError",
     "Schema",
     "close_database",
     "connect",
@@ -43,9 +42,6 @@ __all__ = (
 _Identity: TypeAlias = tuple[int, int]
 
 _CREATION_LOCK: Final = Lock()
-
-# Seconds between two attempts to switch the write-ahead log on.
-_WAL_RETRY_PAUSE: Final = 0.005
 
 
 @define(eq=False)
@@ -107,6 +103,9 @@ class Database:
     happens after a commit and between batches.
     """
 
+    has_transactions: ClassVar[bool] = True
+    """Whether `begin` and `commit` delimit transactions; without them, each statement waits for locks by itself."""
+
     def __init__(self, path: Path, schema: Schema, *, timeout: float) -> None:
         """Open the file, or create it for its owner alone.
 
@@ -126,6 +125,10 @@ class Database:
         try:
             _prepare(self._db, schema, timeout)
             self._guards: list[FileGuard] = [FileGuard(path, self._db)]
+            self._timeout = timeout
+            self._write_lock = WriteLock(self._db, timeout)
+            if self.has_transactions:
+                self._write_lock.enable()
         except BaseException:
             close_database(self._db)
             raise
@@ -142,8 +145,16 @@ class Database:
 
     def begin(self, *, writes: bool) -> None:
         """Begin a transaction."""
-        # A transaction that reads first and writes later fails as soon as another process has written in between.
-        self._db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes:
+            self._write_lock.begin()
+            return
+        self._db.execute("BEGIN")
+        # The first statement takes the snapshot of all. It finds the file locked while another process recovers a log.
+        retry_busy(lambda: self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone(), self._timeout)
+
+    def try_begin(self) -> bool:
+        """Begin a transaction that writes, unless another process does; return whether it did."""
+        return self._write_lock.try_begin()
 
     def commit(self) -> None:
         """Put everything on the disk.
@@ -152,6 +163,7 @@ class Database:
             FileReplacedError: The file was deleted or replaced, so what was written may be lost.
         """
         self._db.execute("COMMIT")
+        self._write_lock.on_release()
         self.check_file()
 
     def rollback(self) -> None:
@@ -172,7 +184,7 @@ class Database:
             FileReplacedError: It was deleted or replaced.
         """
         for guard in self._guards:
-            guard.check()
+            retry_busy(guard.check, self._timeout)
 
     def detach(self) -> None:
         """Keep the log of this file away from a file that has replaced it."""
@@ -324,16 +336,7 @@ def _create_tables(db: sqlite3.Connection, schema: Schema) -> None:
 
 def _switch_to_wal(db: sqlite3.Connection, timeout: float) -> str:
     """Switch the write-ahead log on; SQLite itself does not wait for others that do so at the same moment."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            mode: str = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_WAL_RETRY_PAUSE)
-        else:
-            return mode
+    return str(retry_busy(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone()[0], timeout))
 
 
 def _identity(path: str | Path) -> _Identity:
@@ -384,98 +387,6 @@ def _is_mount_point(path: Path) -> bool:
     mount_points = {fields[4] for line in table.splitlines() if len(fields := line.split()) > 4}  # noqa: PLR2004
     escaped = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in os.fsencode(path))
     return escaped in mount_points
-
-
-class FileReplacedError(Exception):
-    """An open file was deleted or replaced; its store raises an error of its own for it."""
-
-
-class FileGuard:
-    """Notices that an open file, its write-ahead log or its index was deleted or replaced, or that it became shorter.
-
-    SQLite keeps writing to a file that no longer has a name; what is written then is lost when the last process closes
-    it. A file that is shorter than before was copied over, for example, unless ``VACUUM`` or `auto_vacuum` did that.
-    """
-
-    def __init__(self, path: str | Path, connection: sqlite3.Connection | None = None) -> None:
-        """Remember the files as they are; the database is open, so its log and index stay until it is closed.
-
-        Args:
-            path: The file.
-            connection: The connection to it, or ``None`` for a file without a log, which is never made shorter.
-        """
-        real = os.path.realpath(path)
-        self._name = os.path.abspath(path)  # noqa: PTH100  follows no link
-        self._identity, self._size = _status(self._name)
-        self._connection = connection
-        self._commits = self._read_commits()
-        self._log_names = () if connection is None else (f"{real}-wal", f"{real}-shm")
-        self._logs = [_status(name)[0] for name in self._log_names]
-
-    def check(self) -> None:
-        """Check that the files are still those that were opened.
-
-        Raises:
-            FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
-        """
-        identity, size = _status(self._name)
-        if identity != self._identity or (size < self._size and not self._has_fewer_pages()):
-            raise FileReplacedError
-        if size != self._size:
-            self._size, self._commits = size, self._read_commits()
-        for index, name in enumerate(self._log_names):
-            log, _ = _status(name)
-            if self._logs[index] is None:  # the log and the index are created when they are first needed
-                self._logs[index] = log
-            elif log != self._logs[index]:
-                raise FileReplacedError
-
-    def _has_fewer_pages(self) -> bool:
-        """Return whether a commit has made the database smaller than the file was.
-
-        Without a commit, SQLite may take the number of pages from the file. After one, it is in the index of the log,
-        where another program does not change it.
-        """
-        if self._connection is None:
-            return False
-        try:
-            query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-            size: int = self._connection.execute(query).fetchone()[0]
-        except sqlite3.Error:  # the content is another one
-            return False
-        return size < self._size and self._commits != self._read_commits()
-
-    def _read_commits(self) -> tuple[int, int] | None:
-        """Return numbers that change with each commit of other connections, and of this one."""
-        if self._connection is None:
-            return None
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return version, self._connection.total_changes
-
-    def detach(self, connection: sqlite3.Connection) -> None:
-        """Keep the log of the file that was opened away from the file that has taken its name, if another one has.
-
-        SQLite would apply the log to that file, and overwrite it (https://sqlite.org/howtocorrupt.html, 1.4). So the
-        content of the log is written into the file that was opened, and the log is removed.
-        """
-        identity, _ = _status(self._name)
-        if identity is None or identity == self._identity:
-            return
-        with suppress(sqlite3.Error):
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        for name, expected in zip(self._log_names, self._logs, strict=True):
-            if expected is not None and _status(name)[0] == expected:
-                with suppress(OSError):
-                    os.unlink(name)  # noqa: PTH108  a str, as everywhere here
-
-
-def _status(name: str) -> tuple[_Identity | None, int]:
-    """Return the identity and the size of the file with a name, or ``None`` and 0 if there is none."""
-    try:
-        status = os.stat(name)  # noqa: PTH116  a str is quicker, and this is done for every commit
-    except OSError:
-        return None, 0
-    return (status.st_dev, status.st_ino), status.st_size
 
 
 def database_path(path: object, *, owner: str, memory: str) -> Path:

@@ -22,14 +22,15 @@ leaves a file that needs no repair.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._storage.sqlite_file import close_database, connect, open_descriptor, real_path
+from veriff_async._storage.sqlite_lock import busy_error, try_empty_log
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -60,19 +61,21 @@ _CHUNK: Final = 1 << 20
 
 _PAUSE: Final = 0.01
 
+# Seconds between two attempts to empty the log, of which each may keep others from writing for nearly as long.
+_LOG_PAUSE: Final = 0.03
+
 
 def empty_log(db: sqlite3.Connection, timeout: float) -> None:
     """Write the write-ahead log into the file, and empty it, waiting for those that read.
 
     Raises:
-        sqlite3.OperationalError: Another connection has read or written for longer than the timeout.
+        sqlite3.OperationalError: Other connections have read for longer than the timeout, or written without pause.
     """
     deadline = time.monotonic() + timeout
-    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+    while not try_empty_log(db, timeout=timeout):
         if time.monotonic() > deadline:
-            msg = "database is locked"
-            raise sqlite3.OperationalError(msg)
-        time.sleep(_PAUSE)
+            raise busy_error()
+        time.sleep(_LOG_PAUSE)
 
 
 def scrub(db: sqlite3.Connection, path: Path, change: str, *, timeout: float) -> None:
@@ -109,8 +112,7 @@ def _overwrite_pages(  # noqa: PLR0913  a part of `scrub`
             # Another process may have written in between; then the log is not empty.
             if _has_log(path):
                 if time.monotonic() > deadline:
-                    msg = "database is locked"
-                    raise sqlite3.OperationalError(msg)  # noqa: TRY301  undone below like any other error
+                    raise busy_error()  # noqa: TRY301  undone below like any other error
                 db.execute("ROLLBACK")
                 continue
             if not is_plain_format(file, size):

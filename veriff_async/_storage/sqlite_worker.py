@@ -58,7 +58,9 @@ from attrs import frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields
-from veriff_async._storage.sqlite_file import Database, FileReplacedError
+from veriff_async._storage.sqlite_file import Database
+from veriff_async._storage.sqlite_guard import FileReplacedError
+from veriff_async._storage.sqlite_lock import is_busy
 from veriff_async.errors import ConfigurationError, VeriffError
 
 if TYPE_CHECKING:
@@ -115,6 +117,11 @@ class StoreErrors:
         """Return the error for what went wrong in the file; the original message may hold data, its name does not."""
         if isinstance(error, VeriffError):
             return error
+        if isinstance(error, sqlite3.Error) and is_busy(error):
+            return self.error(
+                f"Another process keeps the {self.owner}'s file locked (SQLITE_BUSY): end long transactions of other "
+                "programs, such as a copy, VACUUM or an open database shell, or use the file in fewer processes."
+            )
         problem = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
         return self.error(
             f"The {self.owner}'s file cannot be used ({problem}): check its folder, its owner, the disk, and other "

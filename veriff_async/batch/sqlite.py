@@ -23,7 +23,8 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._protocol.json.decode import dump
 from veriff_async._storage.encrypted_text import TextCodec
-from veriff_async._storage.sqlite_file import Database, FileGuard, Schema, close_database, connect, database_path
+from veriff_async._storage.sqlite_file import Database, Schema, close_database, connect, database_path
+from veriff_async._storage.sqlite_guard import FileGuard
 from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
 from veriff_async.batch._records import JobState, dump_record, load_record
@@ -257,6 +258,8 @@ class SqliteJournal:
 
 class _JournalFile(Database):
     """The rows of a journal, and the lock of the process that runs jobs with it."""
+
+    has_transactions = False
 
     def __init__(self, path: Path, codec: TextCodec) -> None:
         super().__init__(path, _SCHEMA, timeout=_BUSY_TIMEOUT)

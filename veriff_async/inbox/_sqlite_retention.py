@@ -35,6 +35,9 @@ IDLE_PORTION: Final = 20
 # have waited for many of its events.
 _MOST_EVENTS: Final = 4
 
+# Marks of erased sessions that a record deletes when they have expired: many can expire at the same moment.
+_MOST_EXPIRED: Final = 500
+
 _DAY: Final = 86_400.0
 
 # Seconds by which the time must have advanced before it is written again.
@@ -78,7 +81,8 @@ class SessionRetention:
         if before is None or clock.suspect != before.suspect or abs(clock.trusted - before.trusted) >= _CLOCK_STEP:
             values = (clock.trusted, clock.suspect)
             self._db.execute("INSERT OR REPLACE INTO clock (id, trusted, suspect) VALUES (1, ?, ?)", values)
-            self._db.execute("DELETE FROM erased WHERE until <= ?", (self.reference_time,))
+            query = "DELETE FROM erased WHERE key IN (SELECT key FROM erased WHERE until <= ? ORDER BY until LIMIT ?)"
+            self._db.execute(query, (self.reference_time, _MOST_EXPIRED))
         if clock.suspect is not None and not self._has_warned:
             self._warn_of_clock(now - clock.trusted)
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from veriff_async._storage.sqlite_lock import retry_busy, try_empty_log
 from veriff_async.inbox._sqlite_retention import IDLE_PORTION
 from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, ERRORS
 from veriff_async.inbox._sqlite_store import SqliteEventStore
@@ -31,9 +32,6 @@ _PURGE_INTERVAL: Final = 1.0
 
 # Seconds between two portions that an idle writer deletes; other processes write in between.
 _RETENTION_PAUSE: Final = 0.02
-
-# How long emptying the log waits for readers; it is tried again later.
-_PURGE_BUSY_MILLISECONDS: Final = 100
 
 # Looks without a change after which the reader looks half as often, until something changes.
 _IDLE_LOOKS: Final = 100
@@ -111,7 +109,7 @@ class EventWriter(SqliteEventStore):
         """Wake the subscribers, and keep deleted content out of the log."""
         if self._publisher.broadcaster.count:
             try:
-                self._publisher.publish(self)
+                retry_busy(lambda: self._publisher.publish(self), BUSY_TIMEOUT)
             except sqlite3.Error as error:  # the events are recorded all the same
                 self._publisher.broadcaster.end(ERRORS.from_exception(error))
         if not self._retention.is_stale:
@@ -128,10 +126,13 @@ class EventWriter(SqliteEventStore):
             self._empty_log()
             return
         try:
-            self.begin(writes=True)
+            # A record must not wait behind this for the lock of another process.
+            if not self.try_begin():
+                return
+            self._retention.begin()
             self._retention.delete_old(IDLE_PORTION)
             super().commit()
-        except sqlite3.Error:  # another process writes, or the disk is full: the next record fails too, or tries again
+        except sqlite3.Error:  # for example, the disk is full: the next record fails too, or tries again
             self.rollback()
             self._retention.has_more = False
         else:
@@ -146,12 +147,7 @@ class EventWriter(SqliteEventStore):
     def _empty_log(self) -> None:
         """Empty the write-ahead log, which has the pages as they were before something was deleted."""
         with suppress(sqlite3.Error):
-            self._db.execute(f"PRAGMA busy_timeout = {_PURGE_BUSY_MILLISECONDS}")
-            try:
-                checkpoint = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                self._retention.is_stale = bool(checkpoint[0])
-            finally:
-                self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+            self._retention.is_stale = not try_empty_log(self._db, timeout=0)
         is_stale = self._retention.is_stale
         self._purge_at = time.monotonic() + _PURGE_INTERVAL if is_stale else None
         self._purge_pause = _PURGE_INTERVAL if is_stale else _PURGE_PAUSE
@@ -159,6 +155,8 @@ class EventWriter(SqliteEventStore):
 
 class EventReader(SqliteEventStore):
     """The connection that reads, and that looks for commits of other processes while there are subscribers."""
+
+    has_transactions = False
 
     def __init__(  # noqa: PLR0913  the options of the inbox
         self,

@@ -42,7 +42,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from veriff_async._storage.sqlite_file import Database, FileReplacedError, Schema
+from veriff_async._storage.sqlite_file import Database, Schema
+from veriff_async._storage.sqlite_guard import FileReplacedError
 from veriff_async.credentials import Credentials
 from veriff_async.errors import ConfigurationError, DecodeError, InvalidArgumentError
 from veriff_async.sandbox._media_store import delete_files
