@@ -28,7 +28,7 @@ from veriff_async.inbox import (
     SessionSearch,
     TransactionalInbox,
 )
-from veriff_async.inbox._postgres_events import RecordCall
+from veriff_async.inbox._postgres_records import RecordCall, RecordRequest, record_events
 from veriff_async.testing import decision_event, session_event
 from veriff_async.testing._harness import get_keys, get_state, subscribe, wait_for_change
 
@@ -92,10 +92,10 @@ async def test_change_of_an_older_transaction_is_reported(
 ) -> None:
     """A transaction that commits after one with a later number is not missed."""
     event = session_event("older", "started")
-    call = RecordCall(dump_event(event))
+    request = RecordRequest(event, DecisionSource.WEBHOOK, deliver=False, call=RecordCall(dump_event(event)))
     async with PostgresInbox(postgres.url) as inbox, subscribe(inbox) as changes:
         async with await AsyncConnection.connect(postgres.url) as connection:
-            await inbox._tables.insert_event(connection, event, DecisionSource.WEBHOOK, call, deliver=False)
+            await record_events(connection, inbox._tables, [request])
             await inbox.record(session_event("newer", "started"))
             assert "newer" == await anext(changes)
         assert "older" == await _next_look(changes, advance_time)
@@ -106,11 +106,10 @@ async def test_change_without_a_notification_is_reported(
 ) -> None:
     """A process that dies between its commit and its notification leaves no change unreported."""
     event = session_event("s", "started")
+    request = RecordRequest(event, DecisionSource.WEBHOOK, deliver=False, call=RecordCall(dump_event(event)))
     async with PostgresInbox(postgres.url) as inbox, subscribe(inbox) as changes:
         async with await AsyncConnection.connect(postgres.url) as connection:
-            await inbox._tables.insert_event(
-                connection, event, DecisionSource.WEBHOOK, RecordCall(dump_event(event)), deliver=False
-            )
+            await record_events(connection, inbox._tables, [request])
         assert "s" == await _next_look(changes, advance_time)
 
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-RECORD = b"INSERT INTO veriff_inbox_delivery"
+RECORD = b"nextval('veriff_inbox_number')"
 AGAIN = DeliveryOutcome(status=DeliveryStatus.QUEUED)
 HANDLED = DeliveryOutcome(status=DeliveryStatus.HANDLED)
 
 
 @pytest.mark.parametrize("cuts", [1, 2])
 @pytest.mark.parametrize(
-    "statement", [b"pg_advisory_xact_lock", b"veriff_inbox_erased", b"INSERT INTO veriff_inbox_event", b"COMMIT"]
+    "statement", [b"pg_try_advisory_xact_lock", b"veriff_inbox_erased", b"INSERT INTO veriff_inbox_event", b"COMMIT"]
 )
 async def test_event_with_lost_response_counts_once(postgres: PostgresDatabase, statement: bytes, cuts: int) -> None:
     """With any response lost, exactly one record is not a duplicate, and the event is stored and queued once."""

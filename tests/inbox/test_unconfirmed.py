@@ -23,7 +23,7 @@ def fail(calls: UnconfirmedCalls[Call], session_id: str, *, is_sent: bool = True
     """Return a call for an event of a session that has failed, by default after it was sent."""
     event = session_event(session_id, "started")
     made = Call()
-    with suppress(InboxError), calls.track(event.dedup_key, lambda: made) as call:
+    with suppress(InboxError), calls.track(event, lambda: made) as call:
         call.sent = RecordResult(event=event) if is_sent else None
         raise InboxError
     return made
@@ -33,11 +33,11 @@ def test_call_that_was_sent_is_continued_once() -> None:
     """The next record of the event continues the call, and the one after it is a new call."""
     calls = UnconfirmedCalls[Call]()
     failed = fail(calls, "s")
-    key = session_event("s", "started").dedup_key
+    event = session_event("s", "started")
 
-    with calls.track(key, Call) as second:
+    with calls.track(event, Call) as second:
         assert second is failed
-    with calls.track(key, Call) as third:
+    with calls.track(event, Call) as third:
         assert third is not failed
 
 
@@ -46,7 +46,7 @@ def test_call_that_was_not_sent_is_forgotten() -> None:
     calls = UnconfirmedCalls[Call]()
     failed = fail(calls, "s", is_sent=False)
 
-    with calls.track(session_event("s", "started").dedup_key, Call) as second:
+    with calls.track(session_event("s", "started"), Call) as second:
         assert second is not failed
 
 
@@ -57,7 +57,7 @@ def test_erasure_forgets_the_calls_of_a_session() -> None:
 
     calls.erase(["erased"])
 
-    with calls.track(session_event("erased", "started").dedup_key, Call) as call:
+    with calls.track(session_event("erased", "started"), Call) as call:
         assert call is not erased
-    with calls.track(session_event("kept", "started").dedup_key, Call) as call:
+    with calls.track(session_event("kept", "started"), Call) as call:
         assert call is kept

@@ -32,7 +32,15 @@ from veriff_async._storage.postgres_queries import (
 )
 from veriff_async._storage.postgres_schema import check_version, installed_version, migrate
 from veriff_async._storage.postgres_scripts import SCHEMA_VERSIONS
-from veriff_async._storage.postgres_transaction import Commit, abandon, begin_statement, do_work, end_block
+from veriff_async._storage.postgres_transaction import (
+    Commit,
+    FirstStatement,
+    abandon,
+    begin_statement,
+    do_work,
+    end_block,
+    is_refusal,
+)
 from veriff_async.errors import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:
@@ -44,12 +52,14 @@ if TYPE_CHECKING:
 
 __all__ = (
     "Connection",
+    "FirstStatement",
     "PostgresConnections",
     "Row",
     "execute",
     "execute_many",
     "fetch_all",
     "fetch_one",
+    "is_refusal",
     "notify",
 )
 
@@ -172,7 +182,7 @@ class PostgresConnections:
         before_commit: Callable[[], object] | None = None,
         is_idempotent: bool = False,
         autocommit: bool = False,
-        first: bytes = b"",
+        first: FirstStatement | None = None,
     ) -> _T:
         """Do some work in one transaction, with the isolation level READ COMMITTED.
 
@@ -184,7 +194,8 @@ class PostgresConnections:
                 it was stored, and is followed by another try only if the work is idempotent.
             is_idempotent: Whether it makes no difference if the transaction is committed twice.
             autocommit: Whether each statement is a transaction, which saves two round trips to the server.
-            first: A statement without parameters, which is sent together with the beginning of the transaction.
+            first: A statement that is sent together with the beginning of the transaction; the work finds its row
+                there.
 
         Raises:
             InboxError: Or `JournalError`: it failed. The original message is left out, since it may quote what was
@@ -310,6 +321,13 @@ class PostgresConnections:
             finally:
                 await _close(borrowed)
 
+    def error_for(self, problem: BaseException) -> InboxError | JournalError:
+        """Return the error of the store for a problem of the server, which may be that it did not answer in time."""
+        msg = f"PostgreSQL has failed the {self._noun}: {describe_problem(problem)}."
+        if self.is_closed:
+            msg = f"The {self._noun} was closed while it was in use."
+        return self._error(msg)
+
     def reopen(self) -> None:
         """Allow connections again after `aclose`, in the event loop that uses them first."""
         if self.is_closed:
@@ -357,9 +375,9 @@ class PostgresConnections:
         *,
         is_idempotent: bool = False,
         autocommit: bool = False,
-        first: bytes = b"",
+        first: FirstStatement | None = None,
     ) -> _T:
-        begin = None if autocommit else b"; ".join(filter(None, (begin_statement(seconds), first)))
+        begin = None if autocommit else begin_statement(seconds)
 
         async def do_tries() -> _T:
             tries = 0
@@ -367,7 +385,8 @@ class PostgresConnections:
                 tries += 1
                 commit = Commit(before_commit, is_idempotent)
                 try:
-                    return await self._try_work(borrowed, partial(do_work, work=work, begin=begin, commit=commit))
+                    do = partial(do_work, work=work, begin=begin, commit=commit, first=first)
+                    return await self._try_work(borrowed, do)
                 except PsycopgError as error:
                     if is_connection_problem(error):
                         await self._source.close_idle()
@@ -482,10 +501,7 @@ class PostgresConnections:
             if not isinstance(problem, _STORE_ERRORS):
                 raise problem
             error = error or problem
-        msg = f"PostgreSQL has failed the {self._noun}: {describe_problem(error or TimeoutError())}."
-        if self.is_closed:
-            msg = f"The {self._noun} was closed while it was in use."
-        raise self._error(msg)
+        raise self.error_for(error or TimeoutError())
 
 
 async def _close(borrowed: BorrowedConnection) -> None:

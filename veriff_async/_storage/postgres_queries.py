@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from veriff_async.errors import ConfigurationError
 
 try:
-    from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, Error as PsycopgError, capabilities
+    from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, DataError, Error as PsycopgError, capabilities
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.errors import ConnectionFailure, InFailedSqlTransaction, InvalidTransactionTermination
     from psycopg.rows import tuple_row
@@ -28,6 +28,7 @@ __all__ = (
     "AsyncTransaction",
     "Connection",
     "ConnectionFailure",
+    "DataError",
     "InFailedSqlTransaction",
     "InvalidTransactionTermination",
     "PsycopgError",
@@ -36,6 +37,7 @@ __all__ = (
     "execute",
     "execute_many",
     "fetch_all",
+    "fetch_last",
     "fetch_one",
     "has_cancel_safe",
     "make_conninfo",
@@ -62,6 +64,15 @@ async def execute(connection: Connection, sql: LiteralString | bytes, parameters
         # A prepared statement belongs to one connection of the server, which PgBouncer gives to other clients.
         await cursor.execute(sql, parameters or None, prepare=False)
         return cursor.rowcount
+
+
+async def fetch_last(connection: Connection, sql: LiteralString | bytes) -> Row | None:
+    """Run several statements without parameters, and return the first row of the last one."""
+    async with _cursor(connection) as cursor:
+        await cursor.execute(sql, prepare=False)
+        while cursor.nextset():
+            pass
+        return await cursor.fetchone()
 
 
 async def execute_many(connection: Connection, sql: LiteralString | bytes, rows: Iterable[Parameters]) -> None:

@@ -12,10 +12,12 @@ from attrs import define
 from veriff_async._storage.postgres_problems import is_connection_problem, is_repeatable
 from veriff_async._storage.postgres_queries import (
     ConnectionFailure,
+    DataError,
     InFailedSqlTransaction,
     InvalidTransactionTermination,
     PsycopgError,
     execute,
+    fetch_last,
     has_cancel_safe,
 )
 
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from veriff_async._storage.postgres_pool import BorrowedConnection
-    from veriff_async._storage.postgres_queries import AsyncTransaction, Connection
+    from veriff_async._storage.postgres_queries import AsyncTransaction, Connection, Row
 
-__all__ = ("Commit", "abandon", "begin_statement", "do_work", "end_block")
+__all__ = ("Commit", "FirstStatement", "abandon", "begin_statement", "do_work", "end_block", "is_refusal")
 
 _T = TypeVar("_T")
 
@@ -49,6 +51,19 @@ def begin_statement(seconds: float) -> bytes:
         f"SET LOCAL statement_timeout = {milliseconds}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
     ).encode()
+
+
+@define
+class FirstStatement:
+    """A statement that is sent together with the beginning of a transaction, which saves a round trip.
+
+    Attributes:
+        sql: It has no parameters, and returns a row.
+        row: That row in the transaction that was begun last.
+    """
+
+    sql: bytes
+    row: Row | None = None
 
 
 @define
@@ -80,7 +95,11 @@ class Commit:
 
 
 async def do_work(
-    connection: Connection, work: Callable[[Connection], Awaitable[_T]], begin: bytes | None, commit: Commit
+    connection: Connection,
+    work: Callable[[Connection], Awaitable[_T]],
+    begin: bytes | None,
+    commit: Commit,
+    first: FirstStatement | None = None,
 ) -> _T:
     """Do some work in a transaction; without `begin`, each of its statements commits by itself.
 
@@ -89,7 +108,10 @@ async def do_work(
     if begin is None:
         commit.announce()
         return await work(connection)
-    await execute(connection, begin)
+    if first is None:
+        await execute(connection, begin)
+    else:
+        first.row = await fetch_last(connection, b"; ".join((begin, first.sql)))
     try:
         result = await work(connection)
     except PsycopgError:
@@ -100,6 +122,15 @@ async def do_work(
     commit.announce()
     await execute(connection, "COMMIT")
     return result
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether the data of a transaction cannot be stored, while other data may be."""
+    if isinstance(error, DataError):  # psycopg raises it also for texts with NUL, without a SQLSTATE
+        return True
+    if isinstance(error, PsycopgError):
+        return not (is_connection_problem(error) or is_repeatable(error))
+    return not isinstance(error, OSError)
 
 
 async def end_block(block: AsyncTransaction, error: BaseException | None) -> None:

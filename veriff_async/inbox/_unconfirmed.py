@@ -18,6 +18,7 @@ from veriff_async.errors import InboxError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
 
+    from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult
 
 __all__ = ("UnconfirmedCall", "UnconfirmedCalls", "repeat_until_known")
@@ -51,26 +52,31 @@ class UnconfirmedCalls(Generic[_Call]):
 
     def __init__(self) -> None:
         """Start without calls."""
-        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._calls: OrderedDict[str, tuple[str | None, _Call]] = OrderedDict()
 
     @contextmanager
-    def track(self, dedup_key: str, make: Callable[[], _Call]) -> Generator[_Call]:
+    def track(self, event: WebhookEvent, make: Callable[[], _Call]) -> Generator[_Call]:
         """Continue the earlier call for an event, or make one; remember it if the block fails after it was sent."""
-        call = self._calls.pop(dedup_key, None) or make()
+        _, call = self._calls.pop(event.dedup_key, (None, None))
+        call = call or make()
         try:
             yield call
         except BaseException:
             if call.sent is not None:
-                self._calls[dedup_key] = call
-                if len(self._calls) > _MAX_CALLS:
-                    self._calls.popitem(last=False)
+                self.keep(event, call)
             raise
+
+    def keep(self, event: WebhookEvent, call: _Call) -> None:
+        """Remember a call that may be applied although its caller will not learn it."""
+        self._calls[event.dedup_key] = (event.session_id, call)
+        if len(self._calls) > _MAX_CALLS:
+            self._calls.popitem(last=False)
 
     def erase(self, session_ids: Collection[str]) -> None:
         """Remove the calls for events of sessions, which hold these events."""
         erased = frozenset(session_ids)
-        for key, call in tuple(self._calls.items()):
-            if call.sent is not None and call.sent.event.session_id in erased:
+        for key, (session_id, _) in tuple(self._calls.items()):
+            if session_id in erased:
                 del self._calls[key]
 
 

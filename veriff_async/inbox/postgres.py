@@ -1,9 +1,9 @@
 """The inbox of many machines, on PostgreSQL.
 
-A record is one transaction: lock the session, read it, apply the event, and write everything. When the connection
-breaks while the transaction is being committed, nothing shows whether it was. So each call of `record` stores a random
-token with its event, and asks for it afterwards: an event that has the token was stored by this very call, and counts
-as new.
+A record is part of one transaction: lock the session, read it, apply the event, and write everything. Records that
+wait at the same time share it, see `_postgres_recorder`. When the connection breaks while the transaction is being
+committed, nothing shows whether it was. So it stores a random token with its events, for which each call of `record`
+asks afterwards: an event that has the token was stored by this very call, and counts as new.
 
 Subscribers are woken by ``NOTIFY``, but not in that transaction: the server lets only one transaction with a ``NOTIFY``
 commit at a time, and the others wait while it waits for the disk. So a process notifies after its commits, and one
@@ -42,7 +42,7 @@ from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_one, notify
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError, LeaseLostError
-from veriff_async.inbox._postgres_codec import PostgresCodec, digest_of
+from veriff_async.inbox._postgres_codec import PostgresCodec
 from veriff_async.inbox._postgres_deliveries import (
     extend_leases,
     find_deliveries,
@@ -51,7 +51,9 @@ from veriff_async.inbox._postgres_deliveries import (
     requeue_event,
     settle_event,
 )
-from veriff_async.inbox._postgres_events import ChangePosition, EventTables, RecordCall, lock_statement
+from veriff_async.inbox._postgres_events import ChangePosition, EventTables
+from veriff_async.inbox._postgres_recorder import PostgresRecorder
+from veriff_async.inbox._postgres_records import RecordCall, RecordRequest
 from veriff_async.inbox._postgres_retention import (
     BATCH_SIZE,
     clear_files,
@@ -72,7 +74,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
-    from veriff_async._storage.postgres import Connection
     from veriff_async.encryption import KeyRing
     from veriff_async.models.delivery import Delivery, DeliveryOutcome, DeliveryRecord, DeliveryStatus
     from veriff_async.models.events import WebhookEvent
@@ -162,6 +163,7 @@ class PostgresInbox:
         self._tables = EventTables(retention, None if now is None else check_clock(now), codec)
         self._entered = 0
         self._unconfirmed: UnconfirmedCalls[RecordCall] = UnconfirmedCalls()
+        self._recorder = PostgresRecorder(self._server, self._tables, self._unconfirmed, self._notify_subscribers)
         self._channel: str | None = None
         self._has_news = False
         self._notifier: asyncio.Task[None] | None = None
@@ -170,6 +172,7 @@ class PostgresInbox:
         self._next_deletion = 0.0
         self._next_count_at = 0
         self._surplus = 0
+        self._is_deleting = False
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -209,24 +212,27 @@ class PostgresInbox:
             await asyncio.wait(tasks)
         self._notifier = None
         await self._server.aclose()
+        await self._recorder.aclose()
 
     async def record(
         self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, deliver: bool = False
     ) -> RecordResult:
         """Record an event; see `DeliveryInbox.record`.
 
-        If the connection breaks while the transaction is being committed, the server is asked for up to 30 seconds
-        whether it was, so that the event counts as new exactly once.
+        Events that are recorded at the same time share one transaction; one that cannot be stored fails alone. If the
+        connection breaks while the transaction is being committed, the server is asked for up to 30 seconds whether it
+        was, so that the event counts as new exactly once.
         """
         check_record(event, source, deliver)
         body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
-        with self._unconfirmed.track(event.dedup_key, lambda: RecordCall(body)) as call:
-            result, new_session = await self._record(event, source, call, deliver=deliver)
-        if not result.is_duplicate and result.state is not None:
-            self._notify_subscribers()
+        with self._unconfirmed.track(event, lambda: RecordCall(body)) as call:
+            request = RecordRequest(event, source, deliver, call)
+            recorded = await repeat_until_known(
+                call, lambda: self._recorder.record(request), lambda: self._server.is_closed
+            )
         with suppress(InboxError):  # the event is stored all the same, and a later record deletes more
-            await self._delete_old(new_session)
-        return result
+            await self._delete_old(recorded.new_session)
+        return recorded.result
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
@@ -394,29 +400,6 @@ class PostgresInbox:
             await self._clear_files()
         return count
 
-    async def _record(
-        self, event: WebhookEvent, source: DecisionSource, call: RecordCall, *, deliver: bool
-    ) -> tuple[RecordResult, int | None]:
-        """Record an event; repeat as long as it is unknown whether it was stored."""
-        written: RecordResult | None = None
-
-        async def insert(connection: Connection) -> tuple[RecordResult, int | None]:
-            nonlocal written
-            recorded = await self._tables.insert_event(connection, event, source, call, deliver=deliver)
-            written = None if recorded[0].is_duplicate else recorded[0]
-            return recorded
-
-        def before_commit() -> None:
-            call.sent = written
-
-        lock = lock_statement([digest_of(event.session_id or "")])
-
-        return await repeat_until_known(
-            call,
-            lambda: self._server.run(insert, before_commit=before_commit, first=lock),
-            lambda: self._server.is_closed,
-        )
-
     async def _clear_files(self) -> None:
         """Remove deleted rows from the files of the tables; try again if others use a table for long."""
         for is_last in (False, False, True):
@@ -456,10 +439,20 @@ class PostgresInbox:
             self._has_news = False
             with suppress(InboxError):  # the subscribers look for changes once a second by themselves
                 channel = await self._get_channel()
-                await self._server.run(partial(notify, channel=channel, payload=""))
+                work = partial(notify, channel=channel, payload="")
+                await self._server.run(work, autocommit=True, is_idempotent=True)
 
     async def _delete_old(self, new_session: int | None) -> None:
         """Delete a batch of sessions that are too old or too many, if it is time to look for them."""
+        if self._is_deleting:  # for another record: two would delete more than is too much
+            return
+        self._is_deleting = True
+        try:
+            await self._delete_batch(new_session)
+        finally:
+            self._is_deleting = False
+
+    async def _delete_batch(self, new_session: int | None) -> None:
         most, seconds = self._tables.retention.max_sessions, min(1.0, self._server.timeout)
         if new_session is not None and new_session >= self._next_count_at:
             # Numbers only grow, so the last one bounds how many sessions were added since the last count. One per cent

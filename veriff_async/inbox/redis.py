@@ -176,7 +176,7 @@ class RedisInbox:
         applied, so that the event counts as new exactly once.
         """
         check_record(event, source, deliver)
-        with self._unconfirmed.track(event.dedup_key, RedisRecordCall) as call:
+        with self._unconfirmed.track(event, RedisRecordCall) as call:
 
             async def record() -> tuple[RecordResult, int]:
                 client = self._server.get_client()

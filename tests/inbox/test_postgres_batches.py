@@ -1,0 +1,328 @@
+"""Events that are recorded at the same time share a transaction of PostgreSQL; the result is as if each were alone.
+
+``VERIFF_EXAMPLES=500`` compares as many random lists of events; by default a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from tests.conditions import run_loop
+from tests.inbox.postgres_proxy import proxy_to
+from veriff_async import DecisionSource, InboxError
+from veriff_async._protocol.webhook import event_from, event_from_decision
+from veriff_async.inbox import DeliveryStatus, IgnoredReason, PostgresInbox, Retention
+from veriff_async.inbox._postgres_codec import digest_of
+from veriff_async.inbox._postgres_events import lock_statement
+from veriff_async.models.events import DecisionEvent
+from veriff_async.testing import decision_event, session_event, watchlist_event
+from veriff_async.testing._harness import get_keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from tests.postgres_server import PostgresDatabase
+    from veriff_async import WebhookEvent
+    from veriff_async.inbox import RecordResult
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLES: Final = int(os.environ.get("VERIFF_EXAMPLES", "4"))
+SLOW: Final = "slow"
+"""The session whose events wait in the server until `stopped` ends."""
+
+
+async def record_all(inbox: PostgresInbox, events: Sequence[WebhookEvent]) -> list[RecordResult]:
+    """Record events at the same time."""
+    return await asyncio.gather(*(inbox.record(event, deliver=True) for event in events))
+
+
+def started(*names: str) -> list[WebhookEvent]:
+    """Return an event for each session."""
+    return [session_event(name, "started") for name in names]
+
+
+@asynccontextmanager
+async def stopped(postgres: PostgresDatabase) -> AsyncGenerator[AsyncConnection[object]]:
+    """Let the server stop each transaction that stores an event of the session `SLOW`."""
+    function = f"""
+        CREATE OR REPLACE FUNCTION stop_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF EXISTS (SELECT FROM veriff_inbox_session WHERE number = NEW.session AND id = '{SLOW}') THEN
+                PERFORM pg_advisory_xact_lock(17);
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE OR REPLACE TRIGGER stop_slow AFTER INSERT ON veriff_inbox_event
+            FOR EACH ROW EXECUTE FUNCTION stop_slow()
+    """
+    async with await AsyncConnection.connect(postgres.url, autocommit=True) as connection:
+        await connection.execute(function.encode())
+        await connection.execute("SELECT pg_advisory_lock(17)")
+        yield connection
+
+
+async def waiting(connection: AsyncConnection[object], count: int = 1) -> None:
+    """Return when some transactions wait for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    while (await (await connection.execute(query)).fetchone()) != (count,):
+        await run_loop(1)
+
+
+async def test_concurrent_records_share_a_transaction(postgres: PostgresDatabase) -> None:
+    """Events that wait at the same time are stored by one transaction, in their order, and each has its result."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s0"])
+        events = [session_event(f"s{number % 40}", "started", attempt_id=f"{number // 80}") for number in range(100)]
+        results = await record_all(inbox, events)
+        assert events == [result.event for result in results]
+        assert [number >= 40 and number not in range(80, 100) for number in range(100)] == [
+            result.is_duplicate for result in results
+        ]
+        transactions = await asyncio.to_thread(postgres.execute, "SELECT DISTINCT xmin::text FROM veriff_inbox_event")
+        assert 1 == len(transactions)
+        assert 60 == len(await inbox.get_deliveries())
+
+
+ids = st.sampled_from(["one", "two", "erased"])
+decisions = st.builds(
+    decision_event,
+    ids,
+    st.sampled_from(["review", "resubmission_requested", "approved", "declined"]),
+    attempt_id=st.sampled_from(["first", "second"]),
+    minute=st.none() | st.integers(0, 2),
+)
+messages = (
+    st.builds(session_event, ids, st.sampled_from(["started", "submitted"]))
+    | decisions
+    | st.builds(watchlist_event, ids)
+    | st.builds(event_from, st.sampled_from([{"vendorData": "a"}, {"vendorData": "b"}]))  # of no session
+)
+records = st.tuples(messages, st.booleans(), st.booleans())
+Drawn: TypeAlias = "list[tuple[WebhookEvent, bool, bool]]"
+
+
+async def _record(inbox: PostgresInbox, event: WebhookEvent, is_polled: bool, deliver: bool) -> RecordResult:  # noqa: FBT001
+    if is_polled and isinstance(event, DecisionEvent):
+        event = event_from_decision(event.decision)
+        return await inbox.record(event, source=DecisionSource.POLL, deliver=deliver)
+    return await inbox.record(event, deliver=deliver)
+
+
+_STORED: Final = (
+    "SELECT id, state, status, touched, submission, events, changed IS NULL FROM veriff_inbox_session ORDER BY id",
+    """SELECT session.id, key, kind, body, recorded_at, ignored FROM veriff_inbox_event AS event
+        JOIN veriff_inbox_session AS session ON session.number = event.session ORDER BY event.number""",
+    """SELECT event.key, is_ordered, status, due_at FROM veriff_inbox_delivery AS delivery
+        JOIN veriff_inbox_event AS event ON event.number = delivery.event ORDER BY position""",
+    """SELECT field, encode(search_key.key, 'hex'), id FROM veriff_inbox_search_key AS search_key
+        JOIN veriff_inbox_session AS session ON session.number = search_key.session ORDER BY 1, 2, 3""",
+)
+
+
+def test_result_is_that_of_single_records(postgres: PostgresDatabase) -> None:
+    """Events that are recorded together give the results, and leave the rows, of records one after the other.
+
+    This includes duplicates among them, new, erased and expired sessions, and sessions with too many events.
+    """
+
+    async def erase() -> None:
+        async with PostgresInbox(postgres.socket_url, now=lambda: 1_800_000_000.0) as inbox:
+            await inbox.erase(["erased"])
+
+    async def record(
+        before: Drawn, together: Drawn, most: int, seconds: float, *, is_concurrent: bool
+    ) -> tuple[list[RecordResult], list[list[tuple[object, ...]]]]:
+        now = 1_800_000_000.0
+        await asyncio.to_thread(postgres.execute, "DELETE FROM veriff_inbox_session")
+        retention = Retention(max_age=1_000, max_events_per_session=most)
+        async with PostgresInbox(postgres.socket_url, retention=retention, now=lambda: now) as inbox:
+            inbox._next_deletion = float("inf")  # sessions are deleted by their own events alone
+            await inbox.save_submission("one", "text")
+            for each in before:
+                await _record(inbox, *each)
+            now += seconds
+            if is_concurrent:
+                results = await asyncio.gather(*(_record(inbox, *each) for each in together))
+            else:
+                results = [await _record(inbox, *each) for each in together]
+        return results, await asyncio.to_thread(lambda: [postgres.execute(query) for query in _STORED])
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.lists(records, max_size=4),
+        st.lists(records, min_size=2, max_size=12),
+        st.sampled_from([2, 1_000]),
+        st.sampled_from([1, 2_000]),
+    )
+    def compare(before: Drawn, together: Drawn, most: int, seconds: float) -> None:
+        single, concurrent = (
+            asyncio.run(record(before, together, most, seconds, is_concurrent=is_concurrent))
+            for is_concurrent in (False, True)
+        )
+        assert single == concurrent
+
+    asyncio.run(erase())
+    compare()
+
+
+async def test_event_that_cannot_be_stored_fails_alone(postgres: PostgresDatabase) -> None:
+    """A session that holds a damaged state, or an event that the server refuses, fails its own records only."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await record_all(inbox, started("damaged", "other"))
+        await asyncio.to_thread(
+            postgres.execute,
+            "UPDATE veriff_inbox_session SET state = 'theirs' WHERE id = 'damaged';"
+            " ALTER TABLE veriff_inbox_session ADD CHECK (id <> 'refused')",
+        )
+        names = ("a", "damaged", "b", "refused", "other", "c")
+        results = await asyncio.gather(
+            *(inbox.record(session_event(name, "submitted"), deliver=True) for name in names), return_exceptions=True
+        )
+        errors = dict(zip(names, results, strict=True))
+        assert "read" in str(errors.pop("damaged"))
+        assert "SQLSTATE 23514" in str(errors.pop("refused"))
+        assert not [result for result in errors.values() if isinstance(result, BaseException) or result.ignored]
+        assert 6 == len(await inbox.get_deliveries())
+
+
+async def test_locked_session_holds_up_no_other(postgres: PostgresDatabase) -> None:
+    """Events of a session that another process writes wait for it, and those of other sessions do not."""
+    lock = lock_statement([digest_of("locked")])
+    async with PostgresInbox(postgres.url) as inbox, await AsyncConnection.connect(postgres.url) as other:
+        await inbox.get_states(["s"])
+        await other.execute(lock)
+        locked = [asyncio.create_task(inbox.record(event)) for event in started("locked", "locked")]
+        await record_all(inbox, started("a", "b"))
+        for number in range(3):
+            locked.append(asyncio.create_task(inbox.record(decision_event("locked", "approved", minute=number))))
+            await record_all(inbox, started(f"c{number}"))
+        await waiting(other)  # with one connection
+        assert not [task for task in locked if task.done()]
+        await other.rollback()
+        assert {"locked"} == {(await task).event.session_id for task in locked}
+        assert 4 == len(await get_keys(inbox, "locked"))
+
+
+async def test_slow_transaction_holds_up_no_other(postgres: PostgresDatabase) -> None:
+    """While a transaction does not end, perhaps because its connection is dead, later events use another one."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        async with stopped(postgres) as other:
+            slow = asyncio.create_task(inbox.record(session_event(SLOW, "started")))
+            await waiting(other)
+            await record_all(inbox, started("a", "b"))
+            assert not slow.done()
+        assert (await slow).ignored is None
+
+
+async def test_cancelled_caller_harms_no_other(postgres: PostgresDatabase) -> None:
+    """The others of its transaction get their results, and its event counts as new when it comes again, once."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        async with stopped(postgres) as other:
+            tasks = [asyncio.create_task(inbox.record(event, deliver=True)) for event in started("a", SLOW, "b")]
+            await waiting(other)
+            tasks[0].cancel()
+            await asyncio.wait([tasks[0]])
+            again = asyncio.create_task(inbox.record(session_event("a", "started"), deliver=True))
+            await run_loop()
+        assert tasks[0].cancelled()
+        assert [None, None] == [(await task).ignored for task in tasks[1:]]
+        assert (await again).ignored is None
+        assert (await inbox.record(session_event("a", "started"), deliver=True)).is_duplicate
+        assert 3 == len(await inbox.get_deliveries(status=DeliveryStatus.QUEUED))
+
+
+async def test_transaction_without_callers_is_cancelled(postgres: PostgresDatabase) -> None:
+    """When all callers have left, the transaction is rolled back, and leaves neither events nor tasks."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        async with stopped(postgres) as other:
+            tasks = [asyncio.create_task(inbox.record(event)) for event in started("a", SLOW, "b")]
+            await waiting(other)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await waiting(other, 0)
+        assert not await inbox.get_states(["a", SLOW, "b"])
+        assert [None, None, None] == [result.ignored for result in await record_all(inbox, started("a", SLOW, "b"))]
+
+
+async def test_late_record_fails(postgres: PostgresDatabase) -> None:
+    """A record fails after the timeout of the inbox, and leaves its transaction to those that came later."""
+    async with PostgresInbox(postgres.url, timeout=0.5) as inbox:
+        await inbox.get_states(["s"])
+        async with stopped(postgres):
+            results = await asyncio.gather(
+                *(inbox.record(event) for event in started("a", SLOW)), return_exceptions=True
+            )
+        assert ["in time" in str(result) for result in results] == [True, True]
+        assert [None, None] == [result.ignored for result in await record_all(inbox, started("a", SLOW))]
+
+
+async def test_closing_fails_the_records_that_wait(postgres: PostgresDatabase) -> None:
+    """Records in a transaction, and those that wait for the next one, end with an error when the inbox is closed."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        async with stopped(postgres) as other:
+            tasks = [asyncio.create_task(inbox.record(session_event(SLOW, "started")))]
+            await waiting(other)
+            tasks += [asyncio.create_task(inbox.record(event)) for event in started("a", "b")]
+            await run_loop(1)
+            await inbox.aclose()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert ["closed" in str(error) and isinstance(error, InboxError) for error in errors] == [True, True, True]
+    async with inbox:
+        assert [None, None] == [result.ignored for result in await record_all(inbox, started("a", SLOW))]
+
+
+async def test_pool_with_one_connection(postgres: PostgresDatabase) -> None:
+    """Records, contended sessions, notifications and deletions never wait for each other's connection."""
+    pool = AsyncConnectionPool(postgres.socket_url, min_size=1, max_size=1, open=False)
+    async with pool, PostgresInbox(pool, retention=Retention(max_sessions=5)) as inbox, PostgresInbox(pool) as other:
+        names = [f"s{number % 20}" for number in range(40)]
+        results = await asyncio.gather(record_all(inbox, started(*names)), record_all(other, started(*names)))
+        assert 60 == sum(result.is_duplicate for each in results for result in each)
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+async def test_events_with_lost_response_count_once(postgres: PostgresDatabase, cuts: int) -> None:
+    """If the response of the commit is lost, each event of the transaction is recognised.
+
+    Two calls may have made one event count: the poll of a decision, and the webhook that confirms it.
+    """
+    async with proxy_to(postgres) as proxy, PostgresInbox(proxy.url) as inbox:
+        await inbox.get_states(["s"])
+        proxy.cut, proxy.cuts, proxy.within = b"COMMIT", cuts, b"nextval('veriff_inbox_number')"
+        decision = decision_event("s", "approved", minute=1)
+
+        async def record_twice(events: Sequence[WebhookEvent]) -> list[IgnoredReason | None]:
+            poll = inbox.record(decision, source=DecisionSource.POLL)
+            results = await asyncio.gather(poll, *(inbox.record(event, deliver=True) for event in events))
+            return [result.ignored for result in results]
+
+        events = [*started("a", "b", "b"), decision]
+        new, again = None, IgnoredReason.DUPLICATE
+        assert [new, new, new, again, new] == await record_twice(events)
+        assert [again] * 5 == await record_twice(events)
+        assert 3 == len(await inbox.lease(9, seconds=60))
+
+
+async def test_other_process_continues_while_this_one_records(postgres: PostgresDatabase) -> None:
+    """Two processes that record the same events of the same sessions count each once, and none fails."""
+    async with PostgresInbox(postgres.url) as inbox, PostgresInbox(postgres.url) as other:
+        names = [f"s{number % 15}" for number in range(60)]
+        both = (record_all(inbox, started(*names)), record_all(other, started(*reversed(names))))
+        results = [result for each in await asyncio.gather(*both) for result in each]
+        assert 15 == sum(result.ignored is None for result in results)
