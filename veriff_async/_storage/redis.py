@@ -37,6 +37,8 @@ __all__ = ("RedisConnections", "ResponseError", "transaction")
 
 _T = TypeVar("_T")
 
+_DAMAGED: Final = "its data under the prefix cannot be read; look for a newer veriff-async"
+
 _REMEDIES: Final = {
     "TimeoutError": "it did not answer in time; check whether it is stopped, overloaded or far away",
     "AuthenticationError": "it refuses the login; correct the user and password",
@@ -44,7 +46,9 @@ _REMEDIES: Final = {
     "ReadOnlyError": "it is a replica; give the address of the primary",
     "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less in it",
     "ResponseError": "it refuses a command; check its log, and that it is Redis 6.2, Valkey or newer",
-    "DecodeError": "its data under the prefix cannot be read; look for a newer veriff-async",
+    "DecodeError": _DAMAGED,
+    "ValueError": _DAMAGED,
+    "KeyError": _DAMAGED,
     "Exception": "it cannot be reached or understood; check its address and whether it runs",
 }
 

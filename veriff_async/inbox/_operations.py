@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import frozen
 
+from veriff_async._logging import log_fields
 from veriff_async._protocol.arguments import check_instance, type_name
+from veriff_async._protocol.validation import is_id
 from veriff_async._protocol.webhook import dump_event
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox._protocol import DeliveryInbox, SearchableInbox
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.events import SessionEvent
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from veriff_async.models.inbox_search import SessionSummary
 
 __all__ = ("StoredEvent", "export_events", "iter_events", "iter_sessions", "requeue_events", "retry_dead")
+
+_LOG: Final = logging.getLogger("veriff_async.inbox")
 
 _T = TypeVar("_T")
 
@@ -118,13 +123,16 @@ async def iter_events(inbox: SearchableInbox, search: SessionSearch | None = Non
 
     Raises:
         ConfigurationError: The inbox cannot be searched, or `search` is not a `SessionSearch`.
-        InboxError: It cannot be read.
+        InboxError: It cannot be read. If this holds for some sessions alone, it is raised after the events of all
+            others.
     """
+    failures = FailedSessions()
     async with aclosing(_iter_groups(inbox, search)) as groups:
         async for session_ids in groups:
-            for events in await _gather([events_of(inbox, session_id) for session_id in session_ids]):
+            for events in await failures.gather([(each, events_of(inbox, each)) for each in session_ids]):
                 for stored in events:
                     yield stored
+    failures.check()
 
 
 async def _iter_groups(inbox: SearchableInbox, search: SessionSearch | None) -> AsyncGenerator[list[str | None]]:
@@ -138,6 +146,66 @@ async def _iter_groups(inbox: SearchableInbox, search: SessionSearch | None) -> 
                 group = []
     if group:
         yield group
+
+
+class FailedSessions:
+    """The sessions for which a call failed, for example since another program has damaged them.
+
+    They must not keep the others from being read, and the caller must learn that they are missing.
+    """
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._count = self._in_a_row = 0
+        self._first: InboxError | None = None
+        self._has_succeeded = False
+
+    async def gather(self, calls: Sequence[tuple[str | None, Coroutine[object, object, _T]]]) -> list[_T]:
+        """Return the results of those calls, one for each session, that succeed; and remember the others.
+
+        Raises:
+            InboxError: Too many calls have failed one after the other.
+        """
+        results = await _gather([_catch(call) for _, call in calls])
+        found: list[_T] = []
+        for (session_id, _), result in zip(calls, results, strict=True):
+            if isinstance(result, InboxError):
+                self._add(session_id, result)
+            else:
+                self._in_a_row, self._has_succeeded = 0, True
+                found.extend(result)
+        return found
+
+    def check(self) -> None:
+        """Raise an error if a call has failed.
+
+        Raises:
+            InboxError: See above.
+        """
+        if self._first is None:
+            return
+        if not self._has_succeeded:
+            raise self._first
+        msg = f"{self._count} of the sessions could not be read, and were left out. The first error was: {self._first}"
+        raise InboxError(msg) from self._first
+
+    def _add(self, session_id: str | None, error: InboxError) -> None:
+        self._count, self._in_a_row, self._first = self._count + 1, self._in_a_row + 1, self._first or error
+        # The inbox cannot be reached, or its keys are missing.
+        if self._in_a_row >= _CONCURRENCY:
+            raise error
+        # The id of an unknown event may be anything.
+        safe_id = session_id if session_id is not None and is_id(session_id) else None
+        fields = log_fields(session_id=safe_id, error=type(error).__name__)
+        _LOG.warning("A stored session could not be read: %s", fields["veriff_error"], extra=fields)
+
+
+async def _catch(call: Coroutine[object, object, _T]) -> list[_T] | InboxError:
+    """Return the result of a call in a list, or its error."""
+    try:
+        return [await call]
+    except InboxError as error:
+        return error
 
 
 async def _gather(calls: Sequence[Coroutine[object, object, _T]]) -> list[_T]:
@@ -173,7 +241,8 @@ async def export_events(inbox: SearchableInbox, search: SessionSearch | None = N
 
     Raises:
         ConfigurationError: The inbox cannot be searched, or `search` is not a `SessionSearch`.
-        InboxError: It cannot be read.
+        InboxError: It cannot be read. If this holds for some sessions alone, it is raised after the events of all
+            others.
 
     Example:
         >>> async for line in export_events(inbox, SessionSearch(vendor_data="user-42")):
@@ -202,15 +271,18 @@ async def requeue_events(
 
     Raises:
         ConfigurationError: The inbox has not these methods, or `search` is not a `SessionSearch`.
-        InboxError: Some may not have been queued; call it again.
+        InboxError: Some may not have been queued; call it again. Sessions that cannot be read keep no others from being
+            queued.
     """
     deliveries, searchable = _check_deliveries(inbox), _check_searchable(inbox)
-    count = 0
+    count, failures = 0, FailedSessions()
     async with aclosing(_iter_groups(searchable, search)) as groups:
         async for session_ids in groups:
-            count += sum(await _gather([_requeue_session(inbox, deliveries, each) for each in session_ids]))
+            calls = [(each, _requeue_session(inbox, deliveries, each)) for each in session_ids]
+            count += sum(await failures.gather(calls))
             if on_progress is not None:
                 on_progress(count)
+    failures.check()
     return count
 
 
@@ -241,7 +313,8 @@ async def retry_dead(
 
     Raises:
         ConfigurationError: The inbox keeps no deliveries.
-        InboxError: Some may not have been queued; call it again.
+        InboxError: Some may not have been queued; call it again. Sessions that cannot be read keep no others from being
+            queued.
 
     Example:
         >>> await retry_dead(inbox, error="ConnectionRefusedError")
@@ -250,12 +323,13 @@ async def retry_dead(
     keys_by_session: dict[str | None, list[str]] = {}
     for record in reversed(await find_dead(inbox, session_id=session_id, error=error)):
         keys_by_session.setdefault(record.session_id, []).append(record.dedup_key)
-    count, sessions = 0, list(keys_by_session.items())
+    count, sessions, failures = 0, list(keys_by_session.items()), FailedSessions()
     for start in range(0, len(sessions), _CONCURRENCY):
         group = sessions[start : start + _CONCURRENCY]
-        count += sum(await _gather([_requeue_keys(inbox, each, keys) for each, keys in group]))
+        count += sum(await failures.gather([(each, _requeue_keys(inbox, each, keys)) for each, keys in group]))
         if on_progress is not None:
             on_progress(count)
+    failures.check()
     return count
 
 

@@ -148,7 +148,10 @@ def encode(text: str) -> bytes:
 
 def decode(stored: bytes) -> str:
     """Return the text of a column of bytes."""
-    return stored.decode("utf-8", "surrogatepass")
+    try:
+        return stored.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # another program has written it
+        return stored.decode("utf-8", "backslashreplace")
 
 
 def _unreadable() -> InboxError:

@@ -68,7 +68,7 @@ class Inbox(Protocol):
         """Return the stored events of a session, or those without a session (``None``), in the order of recording.
 
         Raises:
-            InboxError: They cannot be read.
+            InboxError: They, or one of them, cannot be read.
         """
         ...
 
@@ -174,6 +174,8 @@ class DeliveryInbox(Inbox, Protocol):
     ) -> Sequence[DeliveryRecord]:
         """Return how far the handlers are with stored events, the latest first.
 
+        An event that another program has damaged is returned with what can be read of it, and hides no other.
+
         Args:
             session_id: Only events of this session.
             status: Only events in this status. Without it, events that were never queued are returned too.
@@ -237,6 +239,7 @@ class SearchableInbox(Inbox, Protocol):
         """Find sessions, the one with the latest event first.
 
         A session that gets an event between two pages may occur twice or not at all; all others occur once.
+        A session that another program has damaged, or whose key is missing, is returned with what can be read of it.
 
         Args:
             search: Which sessions.

@@ -59,6 +59,7 @@ __all__ = (
     "NO_SESSION",
     "SEARCH_KEY_SIZE",
     "SECONDS_PER_HOUR",
+    "STATUS_LETTERS",
     "STREAM_LENGTH",
     "DeliveryEntry",
     "EventMark",
@@ -85,7 +86,7 @@ SEARCH_KEY_SIZE: Final = 17
 
 SECONDS_PER_HOUR: Final = 3600
 
-_STATUS_LETTERS: Final = {status.value[0]: status for status in DeliveryStatus}
+STATUS_LETTERS: Final = {status.value[0]: status for status in DeliveryStatus}
 
 
 def member_of(session_id: str | None) -> str:
@@ -185,7 +186,7 @@ class DeliveryEntry:
         """Decode an entry."""
         status, attempts, position, due_at, span, lease, settled, handled_by, error = text.decode().split("\t")
         return cls(
-            status=_STATUS_LETTERS[status],
+            status=STATUS_LETTERS[status],
             attempts=int(attempts),
             position=float(position),
             due_at=float(due_at),

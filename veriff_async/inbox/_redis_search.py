@@ -15,20 +15,25 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
+from veriff_async._protocol.delivery_schedule import UNREADABLE
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._storage.redis import ResponseError
 from veriff_async.encryption import is_encrypted
+from veriff_async.errors import DecodeError, InboxError
 from veriff_async.inbox._redis_layout import (
     BATCH_SIZE,
     NO_SESSION,
     SEARCH_KEY_SIZE,
     SECONDS_PER_HOUR,
+    STATUS_LETTERS,
     DeliveryEntry,
     EventMark,
     hour_of,
     member_of,
     session_of,
+    split_search,
 )
+from veriff_async.inbox._redis_search_scripts import COUNT_SCRIPT, RECORDS_SCRIPT, SUMMARY_SCRIPT
 from veriff_async.inbox._redis_secrets import check_secrets
 from veriff_async.models.delivery import DeliveryRecord, DeliveryStatus
 from veriff_async.models.enums import Status
@@ -58,85 +63,11 @@ _BATCH: Final = 500
 # Sessions among which the eldest one is looked for first.
 _FEW: Final = 20
 
+# The status that a script returns for a state without one.
+_UNREADABLE_STATUS: Final = b"?"
+
 # Scores of sessions may be later by this than the time of their last event, so that no two are the same.
 _ORDERED_SECONDS: Final = 1.0
-
-# The status is the second member of what `dump_state` writes; an encrypted state is returned as it is.
-_SUMMARY_SCRIPT: Final = """
-local function get_status(state)
-    if not state or string.byte(state, 1) == 1 then return state or '' end
-    return string.match(state, '"status":%s*"([^"]*)"') or ''
-end
-
-local cutoff, since, till = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local status, delivery = ARGV[4], ARGV[5]
-local found = {}
-
-local function has_delivery(key, first, after, open, dead)
-    if delivery == 'd' then return dead ~= '' end
-    if delivery ~= 'h' and not open then return false end
-    for number = first, after - 1 do
-        local entry = redis.call('HGET', key, 'delivery:' .. number)
-        if entry and string.sub(entry, 1, 1) == delivery then return true end
-    end
-    return false
-end
-
-for index, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'touched', 'first', 'after', 'gone', 'open', 'dead', 'state')
-    local touched, open, dead = tonumber(values[1] or 0), values[5], values[6] or ''
-    local first, after = tonumber(values[2] or 0), tonumber(values[3] or 0)
-    local events = after - first - tonumber(values[4] or 0)
-    local actual = get_status(values[7])
-    if events > 0 and (touched > cutoff or open) and touched >= since and touched < till
-        and (status == '' or status == actual or string.byte(actual, 1) == 1)
-        and (delivery == '' or has_delivery(key, first, after, open, dead))
-    then
-        found[#found + 1] = {index - 1, values[1], actual, events, open or '', dead}
-    end
-end
-return found
-"""
-
-_RECORDS_SCRIPT: Final = """
-local cutoff, status, limit = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local found = {}
-for index, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'touched', 'first', 'after', 'open')
-    local count = 0
-    if values[1] and (tonumber(values[1]) > cutoff or values[4]) then
-        for number = tonumber(values[3] or 0) - 1, tonumber(values[2] or 0), -1 do
-            local delivery = redis.call('HGET', key, 'delivery:' .. number) or ''
-            local event = (status == '' or status == string.sub(delivery, 1, 1))
-                and redis.call('HGET', key, 'event:' .. number)
-            if event then
-                local dedup_key, kind = string.match(event, '^(.*)\\n([^\\n]*)\\n[^\\n]*$')
-                local mark = redis.call('HGET', key, 'key:' .. dedup_key) or ''
-                found[#found + 1] = {index - 1, number, dedup_key, kind, mark, delivery, values[1]}
-                count = count + 1
-                if count == limit then break end
-            end
-        end
-    end
-end
-return found
-"""
-
-_COUNT_SCRIPT: Final = """
-local cutoff, till = tonumber(ARGV[1]), tonumber(ARGV[2])
-local sessions, events, dead, oldest = 0, 0, 0, false
-for _, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'touched', 'first', 'after', 'gone', 'open', 'dead')
-    local count = tonumber(values[3] or 0) - tonumber(values[2] or 0) - tonumber(values[4] or 0)
-    local touched = tonumber(values[1] or 0)
-    if count > 0 and (touched > cutoff or values[5]) and touched < till then
-        sessions, events = sessions + 1, events + count
-        if not oldest or touched < tonumber(oldest) then oldest = values[1] end
-        for _ in string.gmatch(values[6] or '', '%d+') do dead = dead + 1 end
-    end
-end
-return {sessions, events, dead, oldest or ''}
-"""
 
 
 @frozen
@@ -212,7 +143,7 @@ class RedisSearch:
             # All events of the sessions that follow are older than the last event of the first of them.
             if len(found) == limit and members[0][1] < found[-1][0]:
                 break
-            found += await self._records(client, [member for member, _ in members], status, limit, cutoff)
+            found += await self._records(client, members, status, limit, cutoff)
             found = sorted(found, key=lambda item: item[:2], reverse=True)[:limit]
         return [record for *_, record in found]
 
@@ -224,7 +155,7 @@ class RedisSearch:
         counts = await self._read_counts(client, hour_of(cutoff))
         old = await self._count(client, self.walk(client, SessionSearch(until=end), None, _BATCH), cutoff, end)
         dead = await self._small(client, layout.dead, None)
-        dead_members = self._parts([(member, 0.0) for member in dead or ()])
+        dead_members = self._parts([(member, now) for member in dead or ()])
         eldest = old.oldest
         # The first session is the eldest one, unless sessions without events or too old ones come before.
         for count in (_FEW, _BATCH):
@@ -264,7 +195,9 @@ class RedisSearch:
         totals, oldest = [0] * 3, list[float]()
         async for members in parts:
             keys = [self._hash_of(member) for member, _ in members]
-            response = client.eval(_COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", f"{until:.6f}")
+            response = client.eval(
+                COUNT_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", f"{until:.6f}", *_format_times(members)
+            )
             *counts, touched = await cast("Awaitable[list[int | bytes]]", response)
             totals = [total + int(count) for total, count in zip(totals, counts, strict=True)]
             oldest += [float(touched)] if touched else []
@@ -381,10 +314,15 @@ class RedisSearch:
         values = {"vendor_data": search.vendor_data, "end_user_id": search.end_user_id, "status": search.status}
         return [self._codec.find_entries(name, value) for name, value in values.items() if value is not None]
 
-    def _read_status(self, text: bytes, session_id: str | None) -> Status | None:
-        if is_encrypted(text) and session_id is not None:
-            return self._codec.load_state(text, session_id).status
-        return Status(text.decode()) if text else None
+    def _read_status(self, text: bytes, search: bytes, session_id: str | None) -> Status | None:
+        """Return the status of a session: that of the index if its state cannot be read."""
+        with suppress(DecodeError, InboxError, ValueError):
+            if is_encrypted(text) and session_id is not None:
+                return self._codec.load_state(text, session_id).status
+            if text != _UNREADABLE_STATUS:
+                return Status(text.decode()) if text else None
+        known = split_search(search)
+        return next((each for each in Status if not known.isdisjoint(self._codec.find_entries("status", each))), None)
 
     async def _summaries(
         self, client: Redis, search: SessionSearch, members: list[_Member], cutoff: float
@@ -396,12 +334,12 @@ class RedisSearch:
         since = "-1e300" if search.since is None else f"{search.since:.6f}"
         until = "1e300" if search.until is None else f"{search.until:.6f}"
         conditions = (since, until, search.status or "", search.delivery.value[0] if search.delivery else "")
-        response = client.eval(_SUMMARY_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", *conditions)
+        response = client.eval(SUMMARY_SCRIPT, len(keys), *keys, f"{cutoff:.6f}", *conditions, *_format_times(members))
         found = list[tuple[SessionSummary, RedisPageStart]]()
-        for index, touched, status, events, open_events, dead in await cast("Awaitable[list[list[bytes]]]", response):
+        for index, touched, status, events, *queue in await cast("Awaitable[list[list[bytes]]]", response):
             member, score = members[int(index)]
-            session_id = session_of(member)
-            shown = self._read_status(status, session_id)
+            session_id, (open_events, dead, keys_of_search) = session_of(member), queue
+            shown = self._read_status(status, keys_of_search, session_id)
             if search.status not in {None, shown}:
                 continue
             summary = SessionSummary(
@@ -435,15 +373,16 @@ class RedisSearch:
             yield found[start : start + BATCH_SIZE]
 
     async def _records(
-        self, client: Redis, members: Sequence[bytes], status: DeliveryStatus | None, limit: int, cutoff: float
+        self, client: Redis, members: Sequence[_Member], status: DeliveryStatus | None, limit: int, cutoff: float
     ) -> list[tuple[float, int, DeliveryRecord]]:
         """Return the records of sessions, each with what it is sorted by."""
-        keys = [*map(self._hash_of, members)]
-        arguments = (f"{cutoff:.6f}", status.value[0] if status else "", str(limit))
-        response = client.eval(_RECORDS_SCRIPT, len(keys), *keys, *arguments)
+        keys = [self._hash_of(member) for member, _ in members]
+        conditions = (f"{cutoff:.6f}", status.value[0] if status else "", str(limit))
+        arguments = (*conditions, self._layout.hash_of(NO_SESSION), *_format_times(members))
+        response = client.eval(RECORDS_SCRIPT, len(keys), *keys, *arguments)
         found = list[tuple[float, int, DeliveryRecord]]()
         for index, number, *row in await cast("Awaitable[list[list[bytes]]]", response):
-            record = _load_record(session_of(members[int(index)]), row)
+            record = _load_record(session_of(members[int(index)][0]), row)
             found.append((record.recorded_at, int(number), record))
         return found
 
@@ -458,19 +397,39 @@ def _order(member: _Member) -> tuple[float, bytes]:
     return member[1], member[0]
 
 
+def _format_times(members: Sequence[_Member]) -> list[str]:
+    """Return the times of sessions, for those whose own time is damaged."""
+    return [f"{time:.6f}" for _, time in members]
+
+
 def _load_record(session_id: str | None, row: Sequence[bytes]) -> DeliveryRecord:
-    dedup_key, kind, mark, delivery, touched = row
-    recorded_at = EventMark.load(mark).recorded_at
-    entry = DeliveryEntry.load(delivery) if delivery else None
-    is_open = entry is not None and entry.status in {DeliveryStatus.QUEUED, DeliveryStatus.LEASED}
+    """Return a record, with as much as can be read of it."""
+    dedup_key, kind, mark, letter, delivery, touched, is_damaged = row
+    entry = recorded_at = None
+    with suppress(ValueError):
+        recorded_at = EventMark.load(mark).recorded_at
+    error = UNREADABLE.error if is_damaged else None
+    if letter:
+        try:
+            entry = DeliveryEntry.load(delivery)
+            error = entry.error or error
+        except (ValueError, KeyError):
+            error = UNREADABLE.error
     return DeliveryRecord(
         session_id=session_id,
-        dedup_key=str(dedup_key, "utf-8", "surrogatepass"),
-        kind=kind.decode(),
-        status=entry.status if entry else None,
+        dedup_key=_to_text(dedup_key),
+        kind=_to_text(kind),
+        status=STATUS_LETTERS[letter.decode()] if letter else None,
         attempts=entry.attempts if entry else 0,
         recorded_at=float(touched) if recorded_at is None else recorded_at,
-        due_at=entry.due_at if entry and is_open else None,
-        error=entry.error if entry else None,
+        due_at=entry.due_at if entry and letter in {b"q", b"l"} else None,
+        error=error,
         handled_by=entry.handled_by if entry else frozenset(),
     )
+
+
+def _to_text(stored: bytes) -> str:
+    try:
+        return stored.decode("utf-8", "surrogatepass")
+    except ValueError:  # another program has written it
+        return stored.decode("utf-8", "backslashreplace")

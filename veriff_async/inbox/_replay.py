@@ -15,7 +15,7 @@ from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async._protocol.signed_headers import webhook_headers
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.errors import ConfigurationError
-from veriff_async.inbox._operations import iter_sessions, was_received
+from veriff_async.inbox._operations import FailedSessions, iter_sessions, was_received
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container
@@ -87,7 +87,8 @@ async def replay_events(  # noqa: PLR0913  all but three have a default
 
     Raises:
         ConfigurationError: The inbox cannot be searched, or an argument cannot work.
-        InboxError: The inbox cannot be read.
+        InboxError: The inbox cannot be read. If this holds for some sessions alone, it is raised after the events of
+            all others were sent.
 
     Example:
         >>> async for event in replay_events(inbox, "https://new.example/webhooks/veriff", credentials):
@@ -100,12 +101,13 @@ async def replay_events(  # noqa: PLR0913  all but three have a default
     check_number("timeout", timeout, above=True, remedy="give seconds above zero")
     from veriff_async._http.probe import HttpProbe  # noqa: PLC0415  aiohttp, which few users of an inbox need
 
-    pace = _Pace(1 / rate)
+    pace, failures = _Pace(1 / rate), FailedSessions()
     async with HttpProbe(timeout) as probe, aclosing(iter_sessions(inbox, search)) as sessions:
         async for session in sessions:
             if session.session_id in done:
                 continue
-            events = [event for event in await inbox.get_events(session.session_id) if was_received(event)]
+            stored = await failures.gather([(session.session_id, inbox.get_events(session.session_id))])
+            events = [event for found in stored for event in found if was_received(event)]
             for number, event in enumerate(events, 1):
                 result = await _send(probe, pace, url, credentials, dump_event(event))
                 yield ReplayedEvent(
@@ -119,6 +121,7 @@ async def replay_events(  # noqa: PLR0913  all but three have a default
                 )
                 if not result.is_accepted and session.session_id is not None:
                     break
+    failures.check()
 
 
 class _Pace:

@@ -141,7 +141,10 @@ def encode(text: str) -> bytes:
 
 def decode(stored: bytes) -> str:
     """Return a stored text."""
-    return stored.decode("utf-8", "surrogatepass")
+    try:
+        return stored.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # another program has written it
+        return stored.decode("utf-8", "backslashreplace")
 
 
 def split_keys(stored: object) -> list[bytes]:

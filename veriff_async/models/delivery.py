@@ -78,12 +78,12 @@ class DeliveryRecord:
     Attributes:
         session_id: The session, if the event names one.
         dedup_key: The key of the event.
-        kind: The kind of the event, for example ``decision``.
+        kind: The kind of the event, for example ``decision``; ``unknown`` if the stored event cannot be read.
         status: How far the handlers are; ``None`` if the event was recorded without handlers.
         attempts: The attempts that counted.
         recorded_at: When the event was recorded, in seconds since 1970 by the clock of the inbox.
         due_at: When the next attempt may begin or the lease ends, for ``queued`` and ``leased``.
-        error: Why the last attempt failed, if it did.
+        error: Why the last attempt failed, if it did, or that the stored event cannot be read.
         handled_by: The names of the handlers that have finished.
     """
 

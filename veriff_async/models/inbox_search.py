@@ -39,7 +39,7 @@ class SessionSummary:
 
     Attributes:
         session_id: The session; ``None`` stands for all events that name no session.
-        status: Its latest status, if an event has set one.
+        status: Its latest status, if an event has set one and it can be read.
         events: The number of its stored events.
         queued: Its events that wait for handlers, or that a process handles.
         dead: Its events whose last attempt has failed.

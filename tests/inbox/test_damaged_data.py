@@ -1,0 +1,225 @@
+"""Sessions and events that another program has damaged hide no others, and no result looks complete without them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import aclosing, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.inbox.test_redis import client_of
+from veriff_async import InboxError
+from veriff_async.encryption import KeyRing
+from veriff_async.inbox import (
+    DeliveryOutcome,
+    DeliveryStatus,
+    PostgresInbox,
+    RedisInbox,
+    SessionSearch,
+    SqliteInbox,
+    export_events,
+    iter_sessions,
+    requeue_events,
+)
+from veriff_async.models.enums import Status
+from veriff_async.testing import session_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from pathlib import Path
+
+    from tests.postgres_server import PostgresDatabase
+    from tests.servers import RedisServer
+    from veriff_async.inbox import DeliveryRecord
+
+    Damage = Callable[[str], Awaitable[None]]
+
+pytestmark = pytest.mark.anyio
+
+DEAD: Final = DeliveryOutcome(status=DeliveryStatus.DEAD, error="ValueError at handlers.py:7")
+STARTED: Final = SessionSearch(status=Status.STARTED)
+SESSIONS: Final = ("first", "damaged", "last")
+"""Sessions with one dead event each."""
+
+Opened = tuple[SqliteInbox | RedisInbox | PostgresInbox, "Damage"]
+
+
+async def fill(inbox: SqliteInbox | RedisInbox | PostgresInbox) -> None:
+    """Record events whose handlers have failed."""
+    for session_id in SESSIONS:
+        await inbox.record(session_event(session_id, "started"), deliver=True)
+        (delivery,) = await inbox.lease(1, seconds=60)
+        await inbox.settle(delivery, DEAD)
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path) -> AsyncGenerator[Opened]:
+    """Yield an inbox in a file, and a function that damages the body of an event or a state."""
+
+    async def damage(part: str) -> None:
+        statement = {
+            "event": "UPDATE event SET body = 'theirs' WHERE session = x'64616d61676564'",
+            "state": "UPDATE session SET state = 'theirs' WHERE id = x'64616d61676564'",
+        }[part]
+
+        def execute() -> None:
+            with closing(sqlite3.connect(path)) as db, db:
+                db.execute(statement)
+
+        await asyncio.to_thread(execute)
+
+    async with SqliteInbox(path) as inbox:
+        yield inbox, damage
+
+
+@asynccontextmanager
+async def open_redis(server: RedisServer) -> AsyncGenerator[Opened]:
+    """Yield the same on Redis."""
+
+    async def damage(part: str) -> None:
+        key = "{veriff}:session:damaged"
+        async with client_of(server) as admin:
+            if part == "event":
+                head = str(await admin.hget(key, "event:0")).rpartition("\n")[0]
+                await admin.hset(key, "event:0", f"{head}\ntheirs")
+            elif part == "state":
+                await admin.hset(key, "state", "theirs")
+            else:
+                name, _, text = part.partition("=")
+                await (admin.hset(key, name, text) if text else admin.hdel(key, name))
+
+    async with RedisInbox(server.url) as inbox:
+        yield inbox, damage
+
+
+@asynccontextmanager
+async def open_postgres(database: PostgresDatabase) -> AsyncGenerator[Opened]:
+    """Yield the same on PostgreSQL."""
+
+    async def damage(part: str) -> None:
+        which = "(SELECT number FROM veriff_inbox_session WHERE id = 'damaged')"
+        statement = {
+            "event": f"UPDATE veriff_inbox_event SET body = 'theirs' WHERE session = {which}",  # noqa: S608  fixed texts
+            "state": f"UPDATE veriff_inbox_session SET state = 'theirs' WHERE number = {which}",  # noqa: S608  fixed texts
+        }[part]
+        await asyncio.to_thread(database.execute, statement)
+
+    async with PostgresInbox(database.url) as inbox:
+        yield inbox, damage
+
+
+async def check_all_are_listed(inbox: SqliteInbox | RedisInbox | PostgresInbox) -> DeliveryRecord:
+    """Check that all sessions and their events are found and counted, and return the record of the damaged one."""
+    assert set(SESSIONS) == {each.session_id async for each in iter_sessions(inbox)}
+    found = await inbox.find_sessions(SessionSearch(delivery=DeliveryStatus.DEAD))
+    assert [1, 1, 1] == [each.dead for each in found.sessions]
+    for records in (await inbox.get_deliveries(), await inbox.get_deliveries(status=DeliveryStatus.DEAD)):
+        assert ["last", "damaged", "first"] == [record.session_id for record in records]
+        assert {DeliveryStatus.DEAD} == {record.status for record in records}
+    statistics = await inbox.statistics()
+    assert (3, 3, 3, 0) == (statistics.sessions, statistics.events, statistics.dead, statistics.queued)
+    (record,) = await inbox.get_deliveries(session_id="damaged")
+    assert session_event("damaged", "started").dedup_key == record.dedup_key
+    return record
+
+
+async def check_damaged_event(opened: Opened) -> None:
+    """Check reading, exporting and queueing events of which one cannot be read."""
+    inbox, damage = opened
+    await fill(inbox)
+    await damage("event")
+    await damage("state")
+
+    record = await check_all_are_listed(inbox)
+    assert (session_event("damaged", "started").kind, DEAD.error) == (record.kind, record.error)
+    assert set(SESSIONS) == {each.session_id async for each in iter_sessions(inbox, STARTED)}
+    with pytest.raises(InboxError, match="cannot be read"):
+        await inbox.get_events("damaged")
+    async with aclosing(export_events(inbox)) as lines:
+        assert ["last", "first"] == [json.loads(await anext(lines))["session_id"] for _ in range(2)]
+        with pytest.raises(InboxError, match="1 of the sessions could not be read"):
+            await anext(lines)
+    with pytest.raises(InboxError, match="cannot be read"):
+        assert [] == [line async for line in export_events(inbox, SessionSearch(session_id="damaged"))]
+    with pytest.raises(InboxError, match="left out"):
+        await requeue_events(inbox)
+    queued = await inbox.get_deliveries(status=DeliveryStatus.QUEUED)
+    assert ["last", "first"] == [each.session_id for each in queued]
+    assert {"first", "last"} == {delivery.event.session_id for delivery in await inbox.lease(9, seconds=60)}
+
+
+async def test_damaged_event_in_sqlite_hides_no_other(tmp_path: Path) -> None:
+    """Sessions and deliveries are listed; an export has all other events, and ends with an error."""
+    async with open_sqlite(tmp_path / "inbox.db") as opened:
+        await check_damaged_event(opened)
+
+
+async def test_damaged_event_in_redis_hides_no_other(redis_server: RedisServer) -> None:
+    """The same on Redis and Valkey."""
+    async with open_redis(redis_server) as opened:
+        await check_damaged_event(opened)
+
+
+async def test_damaged_event_in_postgresql_hides_no_other(postgres: PostgresDatabase) -> None:
+    """The same on PostgreSQL."""
+    async with open_postgres(postgres) as opened:
+        await check_damaged_event(opened)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("event:0=theirs", "event:0", "delivery:0=theirs", "delivery:0=d\tx\t1\t1\t0\t\t\t\t", "state=theirs"),
+        *("touched=theirs", "touched", "first=theirs", "after=theirs", "after=1000000000000", "gone=theirs", "gone=9"),
+    ],
+)
+async def test_damaged_field_in_redis_hides_no_session(redis_server: RedisServer, part: str) -> None:
+    """With any field of a session damaged or deleted, what can be read of it is listed, and so are all others."""
+    async with open_redis(redis_server) as (inbox, damage):
+        await fill(inbox)
+        await damage(part)
+
+        record = await check_all_are_listed(inbox)
+
+        is_hidden = part.startswith(("event", "delivery"))
+        if part in {"event:0", "event:0=theirs"}:
+            assert ("unknown", DEAD.error) == (record.kind, record.error)
+        elif is_hidden:
+            assert "The stored event cannot be read." == record.error
+        else:
+            assert DEAD.error == record.error
+
+
+async def test_session_replaced_in_redis_hides_no_other(redis_server: RedisServer) -> None:
+    """A key of a session that another program has replaced is a session that was deleted."""
+    async with open_redis(redis_server) as (inbox, _), client_of(redis_server) as admin:
+        await fill(inbox)
+        await admin.set("{veriff}:session:damaged", "theirs")
+
+        assert {"first", "last"} == {each.session_id async for each in iter_sessions(inbox)}
+        assert ["last", "first"] == [record.session_id for record in await inbox.get_deliveries()]
+        assert 2 == (await inbox.statistics()).dead
+
+
+async def test_sessions_whose_state_is_encrypted_are_listed(redis_server: RedisServer) -> None:
+    """A process without the keys lists sessions and deliveries, without their statuses."""
+    async with RedisInbox(redis_server.url, encryption=KeyRing([KeyRing.generate_key()])) as inbox:
+        await fill(inbox)
+    async with RedisInbox(redis_server.url) as inbox:
+        assert [(each, None) for each in reversed(SESSIONS)] == [
+            (each.session_id, each.status) async for each in iter_sessions(inbox)
+        ]
+        assert 3 == len(await inbox.get_deliveries(status=DeliveryStatus.DEAD))
+
+
+async def test_unreachable_inbox_ends_an_export(tmp_path: Path) -> None:
+    """If no session can be read, an export fails after some of them instead of asking for all."""
+    async with SqliteInbox(tmp_path / "inbox.db", encryption=KeyRing([KeyRing.generate_key()])) as inbox:
+        for number in range(40):
+            await inbox.record(session_event(f"s{number}", "started"))
+    async with SqliteInbox(tmp_path / "inbox.db") as inbox:
+        with pytest.raises(InboxError, match="cannot be decrypted"):
+            assert [] == [line async for line in export_events(inbox)]
