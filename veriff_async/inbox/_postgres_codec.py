@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = ("PostgresCodec", "decode", "digest_of", "encode")
+__all__ = ("PostgresCodec", "clean_text", "decode", "digest_of", "encode")
 
 
 class PostgresCodec:
@@ -144,6 +144,11 @@ def digest_of(text: str) -> bytes:
 def encode(text: str) -> bytes:
     """Return a text for a column of bytes."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def clean_text(text: str) -> str:
+    """Return a text for a column of text, which holds neither NUL nor halves of surrogate pairs."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def decode(stored: bytes) -> str:

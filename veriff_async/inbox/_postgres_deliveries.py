@@ -14,7 +14,7 @@ from veriff_async._protocol.delivery import give_back
 from veriff_async._protocol.delivery_schedule import MISSING_KEY, UNREADABLE
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
 from veriff_async.errors import InboxError
-from veriff_async.inbox._postgres_codec import decode, digest_of
+from veriff_async.inbox._postgres_codec import clean_text, decode, digest_of
 from veriff_async.inbox._postgres_events import DURABLE, IS_VISIBLE, NOW, lock_sessions
 from veriff_async.models.delivery import Delivery, DeliveryRecord, DeliveryStatus
 from veriff_async.models.state import IgnoredReason
@@ -184,8 +184,8 @@ async def settle_event(connection: Connection, tables: EventTables, lease: str, 
         event=event,
         lease=token,
         status=outcome.status.value,
-        handled_by=sorted(map(_clean, outcome.handled_by)),
-        error=None if outcome.error is None else _clean(outcome.error),
+        handled_by=sorted(map(clean_text, outcome.handled_by)),
+        error=None if outcome.error is None else clean_text(outcome.error),
         uncounted=int(not outcome.counts),
         delay=outcome.delay,
     )
@@ -240,8 +240,3 @@ def _split(lease: str) -> tuple[int, bytes] | None:
         return int(event), bytes.fromhex(token)
     except ValueError:
         return None
-
-
-def _clean(text: str) -> str:
-    """Return a text that PostgreSQL can store: without NUL and halves of surrogate pairs."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

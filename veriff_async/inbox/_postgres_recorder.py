@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = ("PostgresRecorder",)
 
-# Events that share a transaction. More would hardly save time, and would be held up longer by one large event.
+# Events that share a transaction, and bytes of their bodies, unless one alone is larger. More would hardly save time,
+# and small events would wait longer for large ones.
 _BATCH_SIZE: Final = 128
+_BATCH_BYTES: Final = 2**20
 
 # Seconds after which a transaction is slow, perhaps because its connection is dead, and another one may begin.
 _SLOW_SECONDS: Final = 0.1
@@ -215,7 +217,7 @@ class PostgresRecorder:
             self._begin()
 
         if batch.session is None:  # those that came before this task got its turn
-            batch.add(_take(self._waiting, _BATCH_SIZE - len(batch.entries)))
+            batch.add(_take(self._waiting, batch.entries))
         timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, allow_others)
         try:
             try:
@@ -280,13 +282,18 @@ class PostgresRecorder:
             raise
 
 
-def _take(waiting: deque[_Entry], most: int = _BATCH_SIZE) -> list[_Entry]:
-    """Remove the first events of a queue, without those whose callers have left."""
+def _take(waiting: deque[_Entry], others: Sequence[_Entry] = ()) -> list[_Entry]:
+    """Remove the first events of a queue that fit into a transaction, without those whose callers have left."""
     taken: list[_Entry] = []
-    while waiting and len(taken) < most:
-        entry = waiting.popleft()
-        if not entry.future.done():
-            taken.append(entry)
+    count, size = len(others), sum(len(entry.request.call.body) for entry in others)
+    while waiting and count < _BATCH_SIZE:
+        if not waiting[0].future.done():
+            size += len(waiting[0].request.call.body)
+            if count and size > _BATCH_BYTES:
+                break
+            count += 1
+            taken.append(waiting[0])
+        waiting.popleft()
     return taken
 
 

@@ -21,7 +21,7 @@ from veriff_async._protocol.session_state import apply_event
 from veriff_async._storage.postgres import execute, fetch_all
 from veriff_async._storage.postgres_rows import RowParameters
 from veriff_async.errors import InboxError
-from veriff_async.inbox._postgres_codec import digest_of, encode
+from veriff_async.inbox._postgres_codec import clean_text, digest_of, encode
 from veriff_async.inbox._postgres_events import NOW
 from veriff_async.models.state import IgnoredReason, RecordResult
 
@@ -392,7 +392,7 @@ class _Pass:
             state = session.state
             is_same = state is None or state is session.before
             encoded = None if state is None or is_same else self._codec.encode_state(state, session.stored_id)
-            values = (encoded, None if state is None else state.status.value, session.added)
+            values = (encoded, None if state is None else clean_text(state.status.value), session.added)
             if session.number is None:
                 new.append((digest, session.stored_id, *values))
             else:

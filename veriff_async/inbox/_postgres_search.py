@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, LiteralString, cast
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._storage.postgres import execute, fetch_all, fetch_one
-from veriff_async.inbox._postgres_codec import decode, digest_of
+from veriff_async.inbox._postgres_codec import clean_text, decode, digest_of
 from veriff_async.inbox._postgres_events import IS_VISIBLE, NOW
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import InboxStatistics, SessionPage, SessionSummary
@@ -87,7 +87,7 @@ async def find_sessions(
     values: dict[str, object] = {
         **{name: None if text is None else tables.codec.find_keys(name, text) for name, text in texts.items()},
         "session_id": None if search.session_id is None else digest_of(search.session_id),
-        "status": search.status and search.status.value,
+        "status": search.status and clean_text(search.status.value),
         "delivery": search.delivery and search.delivery.value,
         "since": search.since,
         "until": search.until,
