@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from veriff_async._protocol.arguments import check_instance
 from veriff_async._protocol.json.strict import dump_strict, load_strict
@@ -16,7 +16,7 @@ from veriff_async.errors import DecodeError, InvalidArgumentError, JournalError
 from veriff_async.models.decision import Decision  # noqa: TC001  cattrs reads the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from veriff_async.errors import VeriffError
     from veriff_async.models.media import MediaFile
@@ -28,6 +28,7 @@ __all__ = (
     "JobRecord",
     "JobState",
     "MediaRecord",
+    "UnreadRecords",
     "dump_record",
     "load_record",
 )
@@ -260,3 +261,29 @@ def load_record(text: bytes) -> JobRecord:
         msg = "A record of the journal cannot be read: look for a newer veriff-async."
     # Outside of the handler: the context would show parts of the record.
     raise JournalError(msg)
+
+
+@define
+class UnreadRecords:
+    """The records that an iteration has left out, since they cannot be read: they must not hide the others."""
+
+    _count: int = 0
+    _first: JournalError | None = None
+
+    def load(self, load: Callable[[], JobRecord]) -> JobRecord | None:
+        """Return a record from a function that decodes it, or ``None`` if it fails."""
+        try:
+            return load()
+        except JournalError as error:
+            self._count, self._first = self._count + 1, self._first or error
+        return None
+
+    def check(self) -> None:
+        """Raise an error at the end of the iteration if a record was left out.
+
+        Raises:
+            JournalError: See above.
+        """
+        if self._first is not None:
+            msg = f"{self._count} of the records could not be read, and were left out. The first error: {self._first}"
+            raise JournalError(msg) from self._first

@@ -72,6 +72,10 @@ class Journal(Protocol):
         """Yield the records in these states, or all records, oldest job first.
 
         A record that changes during the iteration may or may not occur; any other record occurs exactly once.
+
+        Raises:
+            JournalError: The records cannot be read. If this holds for some of them alone, it is raised after all
+                others.
         """
         ...
 

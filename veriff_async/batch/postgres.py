@@ -19,7 +19,7 @@ from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._storage.postgres import PostgresConnections, execute, fetch_all, fetch_one
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
 from veriff_async.batch._postgres_codec import RecordCodec
-from veriff_async.batch._records import JobState
+from veriff_async.batch._records import JobState, UnreadRecords
 from veriff_async.batch._session_limits import HOUR, SessionLimits, SessionUsage
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
@@ -322,14 +322,16 @@ class PostgresJournal:
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
-        query = _READ_PAGE_OF_STATES if states else _READ_PAGE
+        query, unread = _READ_PAGE_OF_STATES if states else _READ_PAGE, UnreadRecords()
         values = {**self._values(), "last": 0, "limit": BATCH_SIZE, "states": [str(state) for state in states]}
         while True:
             self._check_loop()
             page = await self._run(lambda connection: fetch_all(connection, query, values))
-            for _, job, record in page:
-                yield self._codec.load(record, job)
+            for _, job, stored in page:
+                if (record := unread.load(partial(self._codec.load, stored, job))) is not None:
+                    yield record
             if len(page) < BATCH_SIZE:
+                unread.check()
                 return
             values["last"] = page[-1][0]
 

@@ -10,6 +10,7 @@ writes a record checks the claim's token first: a process that has lost its leas
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from math import inf
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Self, cast
@@ -20,7 +21,7 @@ from veriff_async._protocol.inbox_arguments import check_session_ids
 from veriff_async._storage.encrypted_text import TextCodec
 from veriff_async._storage.redis import RedisConnections
 from veriff_async.batch._leases import BATCH_SIZE, Claim, Leases, batches_of, lost_claim_error
-from veriff_async.batch._records import JobState, dump_record, load_record
+from veriff_async.batch._records import JobState, UnreadRecords, dump_record, load_record
 from veriff_async.batch._session_limits import SessionLimits, SessionUsage
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
@@ -304,20 +305,22 @@ class RedisJournal:
     async def read(self, job_id: str) -> JobRecord | None:
         """Return a job's record; see `Journal.read`."""
         client = self._get_client()
-        records = await self._server.execute(client, self._read(client, [job_id]))
-        return records[0] if records else None
+        found = await self._server.execute(client, self._read(client, [job_id]))
+        return self._load(*found[0]) if found else None
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
         keys = [self._states[state] for state in states] or [self._order]
-        last = 0
+        last, unread = 0, UnreadRecords()
         while True:
             client = self._get_client()
             page = await self._server.execute(client, self._read_page(client, keys, last))
             if not page:
+                unread.check()
                 return
-            for record in await self._server.execute(client, self._read(client, list(page))):
-                if not states or record.state in states:
+            for job_id, text in await self._server.execute(client, self._read(client, list(page))):
+                record = unread.load(partial(self._load, job_id, text))
+                if record is not None and (not states or record.state in states):
                     yield record
             last = max(page.values())
 
@@ -434,9 +437,9 @@ class RedisJournal:
         # A job that changes its state between two commands may be in both answers.
         return {str(job_id, "utf-8", "surrogatepass"): number for number, job_id in jobs[:BATCH_SIZE]}
 
-    async def _read(self, client: Redis, job_ids: list[str]) -> list[JobRecord]:
+    async def _read(self, client: Redis, job_ids: list[str]) -> list[tuple[str, bytes]]:
         texts = cast("list[bytes | None]", await client.hmget(self._records, job_ids))
-        return [self._load(job_id, text) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
+        return [(job_id, text) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
 
     def _dump(self, record: JobRecord) -> bytes:
         return self._codec.encode(dump_record(record), "record", record.job_id)

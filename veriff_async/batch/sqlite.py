@@ -27,7 +27,7 @@ from veriff_async._storage.sqlite_file import Database, Schema, close_database, 
 from veriff_async._storage.sqlite_guard import FileGuard
 from veriff_async._storage.sqlite_scrub import remove_remains
 from veriff_async._storage.sqlite_worker import StoreErrors, WorkerGroup
-from veriff_async.batch._records import JobState, dump_record, load_record
+from veriff_async.batch._records import JobState, UnreadRecords, dump_record, load_record
 from veriff_async.batch._session_limits import HOUR, CreationLog
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import DecodeError, JournalError
@@ -204,11 +204,13 @@ class SqliteJournal:
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
-        last, wanted = 0, states or tuple(JobState)
-        while page := await self._group.run(partial(_JournalFile.page, after=last, states=wanted)):
+        last, wanted, unread = 0, states or tuple(JobState), UnreadRecords()
+        while page := await self._group.run(partial(_JournalFile.page, after=last, states=wanted, unread=unread)):
             for _, record in page:
-                yield record
+                if record is not None:
+                    yield record
             last = page[-1][0]
+        unread.check()
 
     async def count_by_state(self) -> Mapping[JobState, int]:
         """Count jobs by state; see `Journal.count_by_state`."""
@@ -403,19 +405,17 @@ class _JournalFile(Database):
         found = self._db.execute("SELECT record FROM job WHERE id = ?", (job_id,)).fetchone()
         return None if found is None else self._load(found[0], job_id)
 
-    def page(self, *, after: int, states: Sequence[JobState]) -> list[tuple[int, JobRecord]]:
-        """Return records with their numbers, from the one after a number on.
-
-        Raises:
-            JournalError: One of them cannot be read.
-        """
+    def page(
+        self, *, after: int, states: Sequence[JobState], unread: UnreadRecords
+    ) -> list[tuple[int, JobRecord | None]]:
+        """Return records with their numbers, from the one after a number on; ``None`` for those that are unread."""
         self._write_rows()
         marks = ", ".join("?" * len(states))
         rows = self._db.execute(
             f"SELECT number, id, record FROM job WHERE number > ? AND state IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
             (after, *(state.value for state in states), _PAGE_SIZE),
         ).fetchall()  # all of them: a cursor that is not read to its end would keep its snapshot of the file
-        return [(number, self._load(record, job_id)) for number, job_id, record in rows]
+        return [(number, unread.load(partial(self._load, record, job_id))) for number, job_id, record in rows]
 
     def reencrypt(self, last: int) -> tuple[int, int | None]:
         """Write some records again that are not stored as they would be stored now.
