@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ import pytest
 
 from tests.conditions import needs_posix
 from veriff_async import ConfigurationError
-from veriff_async._storage import sqlite_file
+from veriff_async._storage import sqlite_file, sqlite_guard
 from veriff_async._storage.sqlite_file import (
     Database,
     Schema,
@@ -140,3 +141,59 @@ def test_shorter_file_that_is_no_database_is_noticed(path: Path) -> None:
         path.write_bytes(b"another program's" * 500)
         with pytest.raises(FileReplacedError):
             guard.check()
+
+
+def vacuum(path: Path) -> None:
+    """Make the database smaller as another program does, and write that into the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("VACUUM")
+        other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def commit(database: Database, statement: str = "INSERT INTO first VALUES (1)") -> None:
+    """Commit a statement."""
+    database.begin(writes=True)
+    database._db.execute(statement)
+    database.commit()
+
+
+FILL: Final = "INSERT INTO first VALUES (zeroblob(100000))"
+
+
+def test_file_that_became_shorter_may_have_its_former_size_at_the_next_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a transaction adds after `VACUUM` of another program does not make the file look lost."""
+    monkeypatch.setattr(sqlite_guard, "_NOTE_INTERVAL", 0.0)
+    with closing(Database(path, SCHEMA, timeout=30)) as database:
+        commit(database, FILL)
+        commit(database, "DELETE FROM first")
+        vacuum_size = path.stat().st_size
+        database._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        commit(database)
+        assert path.stat().st_size > 100_000 > vacuum_size
+        vacuum(path)
+        assert path.stat().st_size < 100_000
+        for _ in range(2):
+            commit(database, FILL)
+
+
+@needs_posix
+def test_file_that_is_overwritten_some_time_after_it_became_shorter_is_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that SQLite has made shorter may not become shorter again for another reason."""
+    monkeypatch.setattr(sqlite_guard, "_NOTE_INTERVAL", 0.0)
+    monkeypatch.setattr(sqlite_guard, "_CHECKPOINT_SECONDS", 0.0)
+    with closing(Database(path, SCHEMA, timeout=30)) as database:
+        commit(database, FILL)
+        commit(database, "DELETE FROM first")
+        database._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        commit(database)
+        vacuum(path)
+        commit(database)
+        database._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        commit(database)
+        os.truncate(path, 512)
+        with pytest.raises(FileReplacedError):
+            commit(database)

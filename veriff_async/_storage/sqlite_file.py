@@ -147,6 +147,7 @@ class Database:
         """Begin a transaction."""
         if writes:
             self._write_lock.begin()
+            self._guards[0].note_size(self._db)
             return
         self._db.execute("BEGIN")
         # The first statement takes the snapshot of all. It finds the file locked while another process recovers a log.

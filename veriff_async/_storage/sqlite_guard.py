@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from veriff_async._storage.sqlite_lock import is_busy
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ("FileGuard", "FileReplacedError")
+
+# Seconds in which a checkpoint makes the file as short as the database was: others read and write in the meantime.
+_CHECKPOINT_SECONDS: Final = 60.0
+
+# Seconds between two looks for the size of the database, which take two microseconds of processor time each.
+_NOTE_INTERVAL: Final = 0.005
 
 # The device and the inode of a file, which stay the same under every name of the file.
 _Identity: TypeAlias = tuple[int, int]
@@ -40,7 +47,11 @@ class FileGuard:
         self._name = os.path.abspath(path)  # noqa: PTH100  follows no link
         self._identity, self._size = _status(self._name)
         self._connection = connection
+        self._page_size: int = 0 if connection is None else connection.execute("PRAGMA page_size").fetchone()[0]
         self._commits = self._read_commits()
+        self._has_committed = False
+        self._smaller_until = 0.0
+        self._next_note = 0.0
         self._log_names = () if connection is None else (f"{real}-wal", f"{real}-shm")
         self._logs = [_status(name)[0] for name in self._log_names]
 
@@ -51,8 +62,9 @@ class FileGuard:
             FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
         """
         identity, size = _status(self._name)
-        if identity != self._identity or (size < self._size and not self._has_fewer_pages()):
+        if identity != self._identity or (size < self._size and not self._was_made_shorter()):
             raise FileReplacedError
+        self._has_committed = True
         if size != self._size:
             self._size, self._commits = size, self._read_commits()
         for index, name in enumerate(self._log_names):
@@ -61,6 +73,26 @@ class FileGuard:
                 self._logs[index] = log
             elif log != self._logs[index]:
                 raise FileReplacedError
+
+    def note_size(self, connection: sqlite3.Connection) -> None:
+        """Remember in a transaction whether the database is smaller than the file, which becomes shorter later.
+
+        After ``VACUUM``, the file stays as it is until a checkpoint has ended. Others write in the meantime, and the
+        database may be as large as before when the file becomes shorter.
+        """
+        now = time.monotonic()
+        # Before the first commit, SQLite may take the number of pages from the file.
+        if now < self._next_note or not self._has_committed:
+            return
+        self._next_note = now + _NOTE_INTERVAL
+        pages: int = connection.execute("PRAGMA page_count").fetchone()[0]
+        # A disk that was full can leave a part of a page at the end of the file.
+        if (pages + 1) * self._page_size <= self._size:
+            self._smaller_until = now + _CHECKPOINT_SECONDS
+
+    def _was_made_shorter(self) -> bool:
+        """Return whether SQLite itself may have made the file shorter."""
+        return time.monotonic() < self._smaller_until or self._has_fewer_pages()
 
     def _has_fewer_pages(self) -> bool:
         """Return whether a commit has made the database smaller than the file was.
