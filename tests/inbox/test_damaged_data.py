@@ -223,3 +223,49 @@ async def test_unreachable_inbox_ends_an_export(tmp_path: Path) -> None:
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         with pytest.raises(InboxError, match="cannot be decrypted"):
             assert [] == [line async for line in export_events(inbox)]
+
+
+@pytest.mark.parametrize("part", ["touched=theirs", "first=theirs", "after=theirs", "event:0=theirs", "state=theirs"])
+async def test_damaged_session_in_redis_is_erased_and_expires(redis_server: RedisServer, part: str) -> None:
+    """Damage keeps neither its session nor others from being erased or deleted for their age."""
+    now = [1_800_000_000.0]
+    async with RedisInbox(redis_server.url, now=lambda: now[0]) as inbox, client_of(redis_server) as admin:
+        name, _, text = part.partition("=")
+        for session_id in ("damaged", "replaced", "other"):
+            await inbox.record(session_event(session_id, "started"))
+        for erased in (False, True):
+            await inbox.record(session_event("damaged", "started" if not erased else "submitted"))
+            await admin.hset("{veriff}:session:damaged", name, text)
+            await admin.set("{veriff}:session:replaced", "theirs")
+            if erased:
+                assert 2 == await inbox.erase(["damaged", "fresh"])
+            else:
+                now[0] += 40 * 86_400
+                await inbox.record(session_event("fresh", "started"))
+                assert ["fresh"] == [each.session_id async for each in iter_sessions(inbox)]
+                await admin.delete("{veriff}:session:replaced")
+    async with client_of(redis_server) as admin:
+        assert 0 == await admin.exists("{veriff}:session:damaged", "{veriff}:session:fresh")
+
+
+async def test_damaged_session_of_an_earlier_version_keeps_no_other_from_being_found(redis_server: RedisServer) -> None:
+    """A search for a person finds all others, although the keys of the damaged one are unknown."""
+    async with open_redis(redis_server) as (inbox, damage), client_of(redis_server) as admin:
+        await fill(inbox)
+        await admin.delete("{veriff}:indexed")
+        for part in ("search", "event:0=theirs", "state=theirs", "touched=theirs"):
+            await damage(part)
+
+        assert () == (await inbox.find_sessions(SessionSearch(vendor_data="user-42"))).sessions
+        assert 3 <= (await inbox.statistics()).events
+
+
+async def test_replaced_session_in_redis_ends_no_other_lease(redis_server: RedisServer) -> None:
+    """A key that another program has replaced keeps no other lease from being extended."""
+    async with RedisInbox(redis_server.url) as inbox, client_of(redis_server) as admin:
+        for session_id in ("s", "t"):
+            await inbox.record(session_event(session_id, "started"), deliver=True)
+        deliveries = await inbox.lease(2, seconds=60)
+        await admin.set("{veriff}:session:s", "theirs")
+
+        assert {deliveries[1].lease} == await inbox.extend_leases(deliveries, seconds=60)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-STEPS = (0, 1, 2, 3, 5, 8, 9, 10, 11, 12, 16, 24)
+STEPS = (0, 1, 3, 5, 9, 10, 12, 20)
 """Iterations of the loop after which something happens: while connecting, logging in, sending or waiting."""
 
 

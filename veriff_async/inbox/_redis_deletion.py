@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
@@ -35,11 +36,15 @@ if surplus <= 0 then return {} end
 return redis.call('ZRANGE', KEYS[1], start, start + math.min(limit, surplus) - 1)
 """
 
-# One round trip for many sessions, all of whose keys are declared, as clusters demand.
+# One round trip for many sessions, all of whose keys are declared, as clusters demand. What another program has written
+# under the name of a session is deleted like it.
 _READ_MANY_SCRIPT: Final = """
 local found = {}
 for index, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'open', 'search', 'dead', 'touched', 'first', 'after', 'gone')
+    local values = {false, false, false, false, false, false, false}
+    if redis.call('TYPE', key).ok == 'hash' then
+        values = redis.call('HMGET', key, 'open', 'search', 'dead', 'touched', 'first', 'after', 'gone')
+    end
     local first = string.match(values[1] or '', '^%d+')
     values[8] = string.sub(first and redis.call('HGET', key, 'delivery:' .. first) or '', 1, 1)
     found[index] = values
@@ -160,11 +165,12 @@ class RedisDeletion:
         pipe.unlink(self._hash_of(member))
         pipe.zrem(layout.touched, member)
         remove_from_indexes(pipe, layout, member, stored.search or b"", stored.dead or b"")
-        events = int(stored.after or 0) - int(stored.first or 0) - int(stored.gone or 0)
-        if events and stored.search is not None and stored.touched is not None:
-            hour = hour_of(float(stored.touched))
-            pipe.hincrby(layout.counts, f"events:{hour}", -events)
-            pipe.hincrby(layout.counts, f"sessions:{hour}", -1)
+        with suppress(ValueError):  # another program has damaged the session, which must be deleted all the same
+            events = int(stored.after or 0) - int(stored.first or 0) - int(stored.gone or 0)
+            if events and stored.search is not None and stored.touched is not None:
+                hour = hour_of(float(stored.touched))
+                pipe.hincrby(layout.counts, f"events:{hour}", -events)
+                pipe.hincrby(layout.counts, f"sessions:{hour}", -1)
         if stored.open:  # never of events without a session: they are not erased, and open ones are not deleted
             numbers = stored.open.split()
             pipe.hincrby(layout.counts, "open", -len(numbers))

@@ -9,6 +9,9 @@ would have to compute the names of the hashes, which clusters do not allow: ever
 Each step can be repeated when its response was lost: the hash remembers the token of the call that began the attempt,
 and that of the call that settled the last one. A settlement that failed for its caller keeps its token for the next
 call with the same lease, which then returns whether one of them was applied.
+
+A lease whose caller was cancelled, or which fails after the first step, is given back: the attempts that have begun are
+taken back, and the other sessions become ready.
 """
 
 from __future__ import annotations

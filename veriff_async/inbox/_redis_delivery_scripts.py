@@ -166,7 +166,8 @@ local held = {}
 for index = 4, #KEYS do
     local key, at = KEYS[index], 3 + (index - 4) * 3
     local member, number, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local entry = split(redis.call('HGET', key, 'delivery:' .. number) or '')
+    local is_stored = redis.call('TYPE', key).ok == 'hash'
+    local entry = split(is_stored and redis.call('HGET', key, 'delivery:' .. number) or '')
     if entry[1] == 'l' and entry[6] == token then
         entry[4], entry[5] = format(now + seconds), format(seconds)
         local failure = get_error(redis.pcall('HSET', key, 'delivery:' .. number, table.concat(entry, '\\t')))

@@ -6,13 +6,15 @@ first count.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 from veriff_async._storage.redis import transaction
+from veriff_async.errors import DecodeError, InboxError
 from veriff_async.inbox._redis_layout import session_of, split_search
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Generator, Sequence
 
     from redis.asyncio import Redis
 
@@ -27,8 +29,9 @@ _DEPLOYMENT: Final = 3600.0
 _READ_SCRIPT: Final = """
 local found = {}
 for index, key in ipairs(KEYS) do
-    local values = redis.call('HMGET', key, 'search', 'first', 'after', 'state')
-    local first, after = tonumber(values[2] or 0), tonumber(values[3] or 0)
+    local is_stored = redis.call('TYPE', key).ok == 'hash'
+    local values = is_stored and redis.call('HMGET', key, 'search', 'first', 'after', 'state') or {}
+    local first, after = tonumber(values[2]) or 0, tonumber(values[3]) or 0
     if not values[1] and after > first then
         local entries = {}
         for number = first, after - 1 do
@@ -47,13 +50,16 @@ for index = 3, #KEYS do
     local key, at = KEYS[index], index * 2 - 5
     local member, search = ARGV[at], ARGV[at + 1]
     local values = redis.call('HMGET', key, 'touched', 'first', 'after')
-    if values[3] and redis.call('HSETNX', key, 'search', search) == 1 then
+    local touched, first, after = tonumber(values[1]), tonumber(values[2]), tonumber(values[3])
+    if after and redis.call('HSETNX', key, 'search', search) == 1 then
         for start = 1, #search, 17 do
             redis.call('ZADD', KEYS[1], 0, string.sub(search, start, start + 16) .. member)
         end
-        local hour = string.format('%.0f', math.floor(tonumber(values[1]) / 3600))
-        redis.call('HINCRBY', KEYS[2], 'events:' .. hour, tonumber(values[3]) - tonumber(values[2]))
-        redis.call('HINCRBY', KEYS[2], 'sessions:' .. hour, 1)
+        if touched and first then
+            local hour = string.format('%.0f', math.floor(touched / 3600))
+            redis.call('HINCRBY', KEYS[2], 'events:' .. hour, after - first)
+            redis.call('HINCRBY', KEYS[2], 'sessions:' .. hour, 1)
+        end
     end
 end
 for index = 1, 2 do redis.call('PEXPIRE', KEYS[index], ARGV[#ARGV]) end
@@ -84,15 +90,26 @@ class RedisUpgrade:
             found.append(members[index])
             known, session_id = set[bytes](), session_of(members[index])
             if session_id is not None:
-                events = [self._codec.load_entry(entry, session_id) for entry in entries]
-                known = known.union(*map(self._codec.search_entries, events))
+                for entry in entries:
+                    with self._pass_over_damage(entry):
+                        known |= self._codec.search_entries(self._codec.load_entry(entry, session_id))
             if state and session_id is not None:
-                known.add(self._codec.status_entry(self._codec.load_state(state, session_id)))
+                with self._pass_over_damage(None, state):
+                    known.add(self._codec.status_entry(self._codec.load_state(state, session_id)))
             arguments += [members[index], b"".join(sorted(known))]
         if found:
             written = client.eval(_WRITE_SCRIPT, len(keys), *keys, *arguments, str(layout.expiry))
             await cast("Awaitable[None]", written)
         return found
+
+    @contextmanager
+    def _pass_over_damage(self, entry: bytes | None, *stored: bytes) -> Generator[None]:
+        """Ignore that a text cannot be read, which then has no search keys, unless a key is missing."""
+        try:
+            yield
+        except (DecodeError, InboxError):
+            if self._codec.lacks_key(entry, *stored):
+                raise
 
     async def finish(self, client: Redis, latest: float | None) -> None:
         """Remember that all sessions have search keys, unless an earlier version has stored one lately."""
