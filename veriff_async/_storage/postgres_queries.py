@@ -99,8 +99,11 @@ async def notify(connection: Connection, channel: str, payload: str) -> None:
     """Notify the listeners of a channel when the transaction is committed.
 
     Args:
-        connection: In a transaction.
+        connection: In a transaction that stores nothing, or in none.
         channel: At most 63 bytes.
         payload: At most 7,999 bytes, without NUL.
     """
-    await execute(connection, "SELECT pg_notify(%s, %s)", (channel, payload))
+    # Nothing is stored. A commit that waits for the disk would keep every other NOTIFY, and the commit of a record that
+    # comes at the same time, waiting: https://www.postgresql.org/docs/current/wal-async-commit.html
+    query = "SELECT pg_notify(%s, %s), set_config('synchronous_commit', 'off', true)"
+    await execute(connection, query, (channel, payload))

@@ -107,8 +107,9 @@ _SLOW_SECONDS: Final = 600.0
 class PostgresInbox:
     """Keep events in PostgreSQL (14 or newer), for all processes of all machines.
 
-    A record is one transaction: the event, the state after it and its place in the queue of the handlers are stored
-    together or not at all, and are on the disk when `record` returns, also with ``synchronous_commit = off``. Where a
+    A record is part of one transaction: the event, the state after it and its place in the queue of the handlers are
+    stored together or not at all, and are on the disk when `record` returns, also with ``synchronous_commit = off``.
+    Records that wait at the same time share a transaction, which makes a burst several times faster. Where a
     standby may take over, let the server wait for it (``synchronous_standby_names``), or the last records may be lost.
     A subscription whose connection breaks yields ``None``, so that the subscriber reads all states again; no change
     is lost. Behind PgBouncer in transaction mode, where ``LISTEN`` does not work, subscriptions look for changes four
