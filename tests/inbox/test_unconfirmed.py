@@ -17,6 +17,7 @@ class Call:
     """A call of `record`."""
 
     sent: RecordResult | None = None
+    is_left: bool = False
 
 
 def fail(calls: UnconfirmedCalls[Call], session_id: str, *, is_sent: bool = True) -> Call:
@@ -48,6 +49,18 @@ def test_call_that_was_not_sent_is_forgotten() -> None:
 
     with calls.track(session_event("s", "started"), Call) as second:
         assert second is not failed
+
+
+def test_call_that_was_left_is_continued() -> None:
+    """A call whose transaction may still be sent is continued, also by a call that fails itself."""
+    calls, event = UnconfirmedCalls[Call](), session_event("s", "started")
+    for _ in range(2):
+        with suppress(InboxError), calls.track(event, Call) as call:
+            call.is_left = True
+            raise InboxError
+        with suppress(InboxError), calls.track(event, Call) as second:
+            assert second is call
+            raise InboxError
 
 
 def test_erasure_forgets_the_calls_of_a_session() -> None:

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
     from veriff_async._storage.postgres import Connection, PostgresConnections
     from veriff_async.inbox._postgres_events import EventTables
-    from veriff_async.inbox._postgres_records import RecordCall, Recorded, RecordRequest
-    from veriff_async.inbox._unconfirmed import UnconfirmedCalls
+    from veriff_async.inbox._postgres_records import Recorded, RecordRequest
 
 __all__ = ("PostgresRecorder",)
 
@@ -112,7 +111,6 @@ class PostgresRecorder:
     Args:
         server: The connections.
         tables: The statements.
-        unconfirmed: Remembers the calls whose callers have left.
         on_change: Is called after a commit that may have changed a state.
     """
 
@@ -120,13 +118,11 @@ class PostgresRecorder:
         self,
         server: PostgresConnections,
         tables: EventTables,
-        unconfirmed: UnconfirmedCalls[RecordCall],
         on_change: Callable[[], object],
     ) -> None:
         """Keep the arguments."""
         self._server = server
         self._tables = tables
-        self._unconfirmed = unconfirmed
         self._on_change = on_change
         self._reset(None)
 
@@ -180,7 +176,7 @@ class PostgresRecorder:
         if batch is None or batch.task is None:  # it will be skipped
             return
         if batch.present:
-            self._unconfirmed.keep(entry.request.event, entry.request.call)
+            entry.request.call.is_left = True
             return
         batch.task.cancel()
         with CancelScope(shield=True):

@@ -147,11 +147,13 @@ class RecordCall:
         token: Stored with the events that the last transaction of the call made count, so that a later transaction
             knows that this one was applied. All calls that shared it have the same token.
         sent: The result of the call if that transaction was applied; ``None`` before a commit was sent.
+        is_left: Whether its caller has left a transaction that may still be committed.
     """
 
     body: bytes = field(repr=False)
     token: bytes = field(default=b"", repr=False)
     sent: RecordResult | None = None
+    is_left: bool = False
 
 
 def _digest_session(request: RecordRequest) -> bytes:

@@ -89,10 +89,12 @@ class RedisRecordCall:
     Attributes:
         token: Written with the event, so that a later call knows that the event is from this call.
         sent: The result of the call if its last transaction was applied; ``None`` before one was sent.
+        is_left: False, since a caller leaves no transaction that may still be sent.
     """
 
     token: str = field(factory=new_token, repr=False)
     sent: RecordResult | None = None
+    is_left: bool = False
 
 
 _FIELDS: Final = ("touched", "state", "first", "after", "gone", "open", "dead", "search", "submission")

@@ -38,9 +38,11 @@ class UnconfirmedCall(Protocol):
 
     Attributes:
         sent: The result of the call if its last transaction was applied; ``None`` before one was sent.
+        is_left: Whether its caller has left a transaction that may still be sent.
     """
 
     sent: RecordResult | None
+    is_left: bool
 
 
 _Call = TypeVar("_Call", bound=UnconfirmedCall)
@@ -56,21 +58,17 @@ class UnconfirmedCalls(Generic[_Call]):
 
     @contextmanager
     def track(self, event: WebhookEvent, make: Callable[[], _Call]) -> Generator[_Call]:
-        """Continue the earlier call for an event, or make one; remember it if the block fails after it was sent."""
+        """Continue the earlier call for an event, or make one; remember it if the block fails and it may be stored."""
         _, call = self._calls.pop(event.dedup_key, (None, None))
         call = call or make()
         try:
             yield call
         except BaseException:
-            if call.sent is not None:
-                self.keep(event, call)
+            if call.sent is not None or call.is_left:
+                self._calls[event.dedup_key] = (event.session_id, call)
+                if len(self._calls) > _MAX_CALLS:
+                    self._calls.popitem(last=False)
             raise
-
-    def keep(self, event: WebhookEvent, call: _Call) -> None:
-        """Remember a call that may be applied although its caller will not learn it."""
-        self._calls[event.dedup_key] = (event.session_id, call)
-        if len(self._calls) > _MAX_CALLS:
-            self._calls.popitem(last=False)
 
     def erase(self, session_ids: Collection[str]) -> None:
         """Remove the calls for events of sessions, which hold these events."""

@@ -164,7 +164,7 @@ class PostgresInbox:
         self._tables = EventTables(retention, None if now is None else check_clock(now), codec)
         self._entered = 0
         self._unconfirmed: UnconfirmedCalls[RecordCall] = UnconfirmedCalls()
-        self._recorder = PostgresRecorder(self._server, self._tables, self._unconfirmed, self._notify_subscribers)
+        self._recorder = PostgresRecorder(self._server, self._tables, self._notify_subscribers)
         self._channel: str | None = None
         self._has_news = False
         self._notifier: asyncio.Task[None] | None = None
