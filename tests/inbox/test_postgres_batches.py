@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+import random
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
@@ -130,6 +131,7 @@ _STORED: Final = (
 )
 
 
+@pytest.mark.timeout(60 + EXAMPLES)
 def test_result_is_that_of_single_records(postgres: PostgresDatabase) -> None:
     """Events that are recorded together give the results, and leave the rows, of records one after the other.
 
@@ -244,6 +246,29 @@ async def test_cancelled_caller_harms_no_other(postgres: PostgresDatabase) -> No
         assert (await again).ignored is None
         assert (await inbox.record(session_event("a", "started"), deliver=True)).is_duplicate
         assert 3 == len(await inbox.get_deliveries(status=DeliveryStatus.QUEUED))
+
+
+async def test_cancelled_and_terminated_records_count_once(postgres: PostgresDatabase) -> None:
+    """Callers that are cancelled, and connections that end, at any moment: each event counts as new exactly once."""
+    moments = random.Random(17)  # noqa: S311  of cancellations
+
+    async def record(inbox: PostgresInbox, event: WebhookEvent) -> RecordResult:
+        while True:
+            recording = asyncio.create_task(inbox.record(event, deliver=True))
+            await run_loop(moments.randrange(60))
+            if moments.random() < 0.5:
+                recording.cancel()
+            with suppress(InboxError, asyncio.CancelledError):
+                return await recording
+
+    async with PostgresInbox(postgres.url, timeout=60) as inbox:
+        await inbox.get_states(["s"])
+        events = [session_event(f"s{number % 30}", "started", attempt_id=f"{number // 30}") for number in range(60)]
+        recording = [asyncio.create_task(record(inbox, event)) for event in events]
+        for _ in range(2):
+            await asyncio.to_thread(postgres.server.terminate_backends)
+        assert [None] * 60 == [(await task).ignored for task in recording]
+        assert 60 == len(await inbox.get_deliveries())
 
 
 async def test_transaction_without_callers_is_cancelled(postgres: PostgresDatabase) -> None:

@@ -231,8 +231,8 @@ class PostgresInbox:
             recorded = await repeat_until_known(
                 call, lambda: self._recorder.record(request), lambda: self._server.is_closed
             )
-        with suppress(InboxError):  # the event is stored all the same, and a later record deletes more
-            await self._delete_old(recorded.new_session)
+            with suppress(InboxError):  # the event is stored all the same, and a later record deletes more
+                await self._delete_old(recorded.new_session)
         return recorded.result
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
