@@ -95,12 +95,15 @@ def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fail code that blocks the loop."""
+def blockbuster() -> BlockBuster:
+    """Fail code that blocks the loop.
+
+    The detector stays active after the test, because activating it takes as long as a short test. A test may deactivate
+    it for itself.
+    """
     blocker = _make_blockbuster()
     blocker.activate()
-    yield blocker
-    blocker.deactivate()
+    return blocker
 
 
 @functools.cache

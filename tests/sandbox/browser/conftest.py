@@ -13,14 +13,16 @@ from tests.browser import CHROMIUM, NO_CHROMIUM, Tabs, open_chromium
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from blockbuster import BlockBuster
     from playwright.sync_api import Browser
 
 _FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(autouse=True)
-def blockbuster() -> None:
+def blockbuster(blockbuster: BlockBuster) -> None:
     """Let the loop block: playwright has a loop of its own, and blocks it."""
+    blockbuster.deactivate()
 
 
 @pytest.fixture(scope="module")
