@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from itertools import count
@@ -24,6 +25,8 @@ from tests.server_guard import ServerGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psycopg
 
 __all__ = (
     "PostgresDatabase",
@@ -108,6 +111,8 @@ class PostgresServer:
     _binaries: Path = field(init=False)
     _guard: ServerGuard = field(init=False)
     _user: tuple[int, int] | None = field(factory=_server_user, init=False)
+    _connection: psycopg.Connection | None = field(default=None, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Initialize the data."""
@@ -161,6 +166,7 @@ class PostgresServer:
         """Stop the server as an administrator does, which ends all its connections."""
         if self.process is not None:
             self.thaw()
+            self._disconnect()
             self.process.send_signal(signal.SIGINT)
             self.process.wait(_SECONDS)
             self.process = None
@@ -170,6 +176,7 @@ class PostgresServer:
         """Kill all processes of the server, as a crash of its machine does."""
         if self.process is None:
             return
+        self._disconnect()
         self.process.send_signal(signal.SIGSTOP)  # it starts no more processes
         children = _children(self.process.pid)
         for pid in (self.process.pid, *children):
@@ -205,12 +212,32 @@ class PostgresServer:
         self.is_frozen = False
 
     def execute(self, sql: str, schema: str | None = None) -> list[tuple[Any, ...]]:
-        """Run a statement, and return its rows."""
+        """Run a statement, and return its rows.
+
+        All statements share a connection: to open one takes the server longer than most statements.
+        """
+        with self._lock:
+            cursor = self._connect(schema).execute(sql)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def _connect(self, schema: str | None) -> psycopg.Connection:
+        """Return the connection, with the schema; another one if the server has ended it."""
         import psycopg  # noqa: PLC0415  most tests need no PostgreSQL
 
-        with psycopg.connect(self.url(schema), autocommit=True, connect_timeout=30) as connection:
-            cursor = connection.execute(sql)
-            return cursor.fetchall() if cursor.description is not None else []
+        search_path = f"SET search_path TO {schema or 'DEFAULT'}"
+        if self._connection is not None:
+            with suppress(psycopg.OperationalError):
+                self._connection.execute(search_path)
+                return self._connection
+            self._disconnect()
+        self._connection = psycopg.connect(self.url(), autocommit=True, connect_timeout=30, prepare_threshold=None)
+        self._connection.execute(search_path)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def terminate_backends(self) -> None:
         """End all connections of clients, as a failover does."""
