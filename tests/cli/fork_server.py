@@ -153,10 +153,12 @@ def _serve(requests: socket.socket) -> None:
         # The process in between waits for the end of the other one.
         if os.fork() == 0:
             requests.close()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             if (process := os.fork()) == 0:
                 os.close(descriptors.pop())
                 _run(json.loads(request), descriptors)
                 return
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             *streams, reporter = descriptors
             for number in streams:
                 os.close(number)
@@ -197,7 +199,6 @@ def _run(request: tuple[Sequence[str], Mapping[str, str], str], streams: Sequenc
     """Run the command in this process, with standard streams as the interpreter opens them."""
     from veriff_async.cli import main  # noqa: PLC0415  of the server alone
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     words, environ, folder = request
     os.chdir(folder)
     os.environ.clear()
