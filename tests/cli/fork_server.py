@@ -68,6 +68,7 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server; processes that still run remain."""
+        self.socket.shutdown(socket.SHUT_RDWR)  # also for a fork of the tests that still has the descriptor
         self.socket.close()
         self._process.wait()
 

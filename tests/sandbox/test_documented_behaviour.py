@@ -86,20 +86,19 @@ async def test_second_submission_has_the_documented_message(pair: tuple[Sandbox,
     assert caught.value.reason == 'Cannot transition to "submitted" status.'
 
 
-@pytest.mark.parametrize("code", sorted(REASONS))
-async def test_every_known_reason_code_has_a_description(pair: tuple[Sandbox, VeriffClient], code: int) -> None:
+async def test_every_known_reason_code_has_a_description(pair: tuple[Sandbox, VeriffClient]) -> None:
     """A decision with a known reason code has its description; none is null."""
     sandbox, veriff = pair
-    known = REASONS[code]
-    is_decline = known.family in {ReasonFamily.DECLINE, ReasonFamily.GRANULAR_DECLINE}
-    session = await veriff.create_session()
+    for code, known in REASONS.items():
+        is_decline = known.family in {ReasonFamily.DECLINE, ReasonFamily.GRANULAR_DECLINE}
+        session = await veriff.create_session()
 
-    sandbox.decide(session.id, "declined" if is_decline else "resubmission_requested", reason_code=code)
+        sandbox.decide(session.id, "declined" if is_decline else "resubmission_requested", reason_code=code)
 
-    decision = await session.decision()
-    assert decision is not None
-    assert decision.reason
-    assert decision.reason == (known.description or decision.reason)
+        decision = await session.decision()
+        assert decision is not None
+        assert decision.reason, code
+        assert (code, known.description or decision.reason) == (code, decision.reason)
 
 
 async def test_passed_reason_replaces_the_description(pair: tuple[Sandbox, VeriffClient]) -> None:

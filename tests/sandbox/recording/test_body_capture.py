@@ -44,7 +44,7 @@ def test_json_is_kept_as_it_is(value: Any, size: int) -> None:  # noqa: ANN401  
         assert read(body, size) == CapturedBody(size=len(body), is_json=True, content=value)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 997, 65536])
+@pytest.mark.parametrize("size", [1, 3, 997, 65536])
 @pytest.mark.parametrize(
     "text",
     [
