@@ -16,6 +16,7 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 from tests.conditions import time_limit
+from tests.fork_server import close_fork_servers
 from tests.left_tasks import fail_on_left_tasks
 from tests.loops import VirtualTimeLoop, default_backend, has_virtual_time
 from veriff_async import VeriffClient
@@ -139,6 +140,13 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_fork_servers() -> Iterator[None]:
+    """End the fork servers after the last test."""
+    yield
+    close_fork_servers()
 
 
 def pytest_sessionfinish() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ import anyio
 import pytest
 
 from tests.batch.test_survival import REQUESTS, RequestCounter
+from tests.fork_server import start_python
 from veriff_async import Status, VeriffClient
 from veriff_async.batch import JobState, PostgresJournal, resolve_unknown
 from veriff_async.sandbox import Sandbox
@@ -74,9 +74,8 @@ async def count_by_state(url: str) -> dict[JobState, int]:
 
 def start_batch(folder: Path, sandbox: Sandbox, url: str) -> subprocess.Popen[bytes]:
     """Start the batch in a process of its own; a run whose server is killed may say so."""
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(JOBS), url]
-    environment = {**os.environ, **sandbox.environ}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603  our own script
+    environ = {**os.environ, **sandbox.environ}
+    return start_python("-c", PROGRAM, str(folder), str(JOBS), url, environ=environ, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.usefixtures("without_coverage")

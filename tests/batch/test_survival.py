@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from threading import Event
 from typing import TYPE_CHECKING, Final
@@ -16,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
+from tests.fork_server import start_python
 from veriff_async import Status, VeriffClient
 from veriff_async.batch import JobState, SqliteJournal, resolve_unknown
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from veriff_async.sandbox import ReceivedRequest
@@ -132,5 +132,4 @@ async def count_by_state(path: Path) -> dict[JobState, int]:
 
 def start_batch(folder: Path, sandbox: Sandbox) -> subprocess.Popen[bytes]:
     """Start the batch in a process of its own."""
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(JOBS)]
-    return subprocess.Popen(command, env={**os.environ, **sandbox.environ})  # noqa: S603  our own script
+    return start_python("-c", PROGRAM, str(folder), str(JOBS), environ={**os.environ, **sandbox.environ})

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from click.testing import CliRunner
 
-from tests.cli.fork_server import CAN_FORK, ForkedProcess, ForkServer
+from tests import fork_server
+from tests.fork_server import start_python
 from veriff_async.cli._commands import cli
 from veriff_async.sandbox import Sandbox
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-COMMAND: Final = (sys.executable, "-m", "veriff_async.cli")
+COMMAND: Final = (sys.executable, *fork_server.COMMAND)
 SECONDS: Final = 60.0
 FOREIGN: Final = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_", "PYTHONASYNCIODEBUG")
 """Prefixes of variables that a developer's shell may set and that change the output of commands."""
@@ -42,21 +43,6 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**inherited, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1", **variables}
 
 
-@cache
-def _fork_server() -> ForkServer:
-    """Return the only fork server of this process."""
-    return ForkServer(environment({}))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def close_fork_server() -> Iterator[None]:
-    """End the fork server after the last test."""
-    yield
-    if _fork_server.cache_info().currsize:
-        _fork_server().close()
-        _fork_server.cache_clear()
-
-
 def start_process(*arguments: str, variables: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401  text or bytes
     """Start the command in a process of its own.
 
@@ -65,10 +51,7 @@ def start_process(*arguments: str, variables: Mapping[str, str], **options: Any)
         variables: Variables of the environment, in addition to the inherited ones.
         options: Options of `subprocess.Popen`: the standard streams and their encoding.
     """
-    environ = environment(variables)
-    if CAN_FORK and _fork_server().can_start(environ):
-        return ForkedProcess(_fork_server(), arguments, env=environ, **options)
-    return subprocess.Popen([*COMMAND, *arguments], env=environ, **options)  # noqa: S603  our own command
+    return start_python(*fork_server.COMMAND, *arguments, environ=environment(variables), **options)
 
 
 def read_terminal(terminal: int, words: str | None = None) -> str:

@@ -12,7 +12,6 @@ import os
 import random
 import sqlite3
 import subprocess
-import sys
 from collections import defaultdict
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from tests.conditions import needs_posix
+from tests.fork_server import start_python
 from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
 from veriff_async.inbox import DeliveryStatus, PostgresInbox, RedisInbox, SqliteInbox
 
@@ -116,8 +116,8 @@ class Servers:
         if found is not None and found[0].poll() is None:
             return found[1]
         self.kill(index)
-        command = [sys.executable, "-c", SERVER, *self._arguments, str(self._rng.random()), str(int(is_deadly))]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own script
+        arguments = (*self._arguments, str(self._rng.random()), str(int(is_deadly)))
+        process = start_python("-c", SERVER, *arguments, environ=os.environ, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         # It may be killed by a handler of an earlier event before it listens.
         self._running[index] = process, int(process.stdout.readline() or "0")

@@ -11,7 +11,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections import defaultdict
 from contextlib import closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Final
@@ -20,6 +19,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from tests.conditions import needs_posix
+from tests.fork_server import start_python
 from veriff_async import Credentials
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event
@@ -125,8 +125,7 @@ def moments(kind: str, most_steps: int) -> Iterator[tuple[str, int, int, int]]:
 @contextmanager
 def start_process(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """Give a process that is going to be killed, and what it prints."""
-    command = [sys.executable, "-c", script, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own script
+    with start_python("-c", script, *arguments, environ=os.environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process, process.stdout

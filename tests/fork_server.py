@@ -1,6 +1,6 @@
-"""Starts processes of the command line faster: as forks of a process that has imported it already.
+"""Starts processes of the library faster: as forks of a process that has imported it already.
 
-An interpreter takes half a second of processor time for the imports, which is most of the time of these tests. Like a
+An interpreter takes half a second of processor time for the imports, which is most of the time of many tests. Like a
 process of its own, a fork has a process id, descriptors, environment, working directory, signals and the end of the
 interpreter.
 """
@@ -16,21 +16,25 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, AnyStr, Final
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("CAN_FORK", "ForkServer", "ForkedProcess")
+__all__ = ("COMMAND", "close_fork_servers", "start_python")
 
-CAN_FORK: Final = sys.platform == "linux"
+COMMAND: Final = ("-m", "veriff_async.cli")
+"""The arguments of Python that run the command line."""
+
+_CAN_FORK: Final = sys.platform == "linux"
 """Whether to fork: not on macOS, whose libraries may refuse to work in a fork, nor on Windows."""
 
 _MODULES: Final = (
-    *("aiohttp", "asyncio", "rich.console", "rich.live", "rich.progress", "rich.table", "sqlite3"),
-    *("veriff_async.client", "veriff_async.inbox", "veriff_async.sandbox", "veriff_async.webhooks"),
+    *("aiohttp.web", "asyncio", "rich.console", "rich.live", "rich.progress", "rich.table", "sqlite3"),
+    *("veriff_async.batch", "veriff_async.client", "veriff_async.inbox", "veriff_async.sandbox"),
+    *("veriff_async.testing", "veriff_async.webhooks"),
 )
-"""What commands import when they run."""
+"""What commands and programs import when they run."""
 
 _READ_AT_START: Final = ("PYTHON", "COVERAGE_", "SSL_", "OPENSSL_", "LC_", "LANG", "TZ", "MALLOC_", "LD_", "GLIBC_")
 """Prefixes of variables that an interpreter or the imports read, and a fork does not read again."""
@@ -38,8 +42,8 @@ _READ_AT_START: Final = ("PYTHON", "COVERAGE_", "SSL_", "OPENSSL_", "LC_", "LANG
 _MAX_REQUEST: Final = 1 << 17
 
 
-class ForkServer:
-    """A process that forks itself for each command. Blocking.
+class _ForkServer:
+    """A process that forks itself for each request. Blocking.
 
     It ends with the process of the tests, also if that is killed, because the system closes the socket then.
     """
@@ -50,7 +54,6 @@ class ForkServer:
         Args:
             environ: The environment of the server.
         """
-        self._read_at_start = _select_read_at_start(environ)
         self.socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with end:
             self._process = subprocess.Popen(  # noqa: S603  this module
@@ -62,10 +65,6 @@ class ForkServer:
                 pass_fds=(end.fileno(),),
             )
 
-    def can_start(self, environ: Mapping[str, str]) -> bool:
-        """Return whether a fork behaves like an interpreter that is started with this environment."""
-        return self._read_at_start == _select_read_at_start(environ)
-
     def close(self) -> None:
         """End the server; processes that still run remain."""
         self.socket.shutdown(socket.SHUT_RDWR)  # also for a fork of the tests that still has the descriptor
@@ -73,12 +72,49 @@ class ForkServer:
         self._process.wait()
 
 
-class ForkedProcess(subprocess.Popen[AnyStr]):
+_servers: Final[dict[tuple[tuple[str, str], ...], _ForkServer]] = {}
+_lock: Final = threading.Lock()
+
+
+def start_python(
+    *arguments: str,
+    environ: Mapping[str, str],
+    **options: Any,  # noqa: ANN401  as in typeshed
+) -> subprocess.Popen[Any]:
+    """Start the command line, or a program that uses the library, in a process of its own. Blocking.
+
+    Warnings are errors there, and texts are UTF-8 in every locale, unless the environment says otherwise.
+
+    Args:
+        arguments: ``-c`` and the text of a program, or those of `COMMAND`; then the arguments of the program.
+        environ: The environment.
+        options: The standard streams and their encoding, as for `subprocess.Popen`.
+    """
+    assert arguments[0] == "-c" or arguments[:2] == COMMAND
+    environ = {"PYTHONWARNINGS": "error", "PYTHONUTF8": "1", **environ}
+    if not _CAN_FORK:
+        return subprocess.Popen([sys.executable, *arguments], env=environ, **options)  # noqa: S603  our own program
+    # A fork does not read these again.
+    key = tuple(sorted((name, value) for name, value in environ.items() if name.startswith(_READ_AT_START)))
+    with _lock:
+        server = _servers.get(key)
+        if server is None:
+            server = _servers[key] = _ForkServer(environ)
+    return _ForkedProcess(server, arguments, env=environ, **options)
+
+
+def close_fork_servers() -> None:
+    """End all servers."""
+    while _servers:
+        _servers.popitem()[1].close()
+
+
+class _ForkedProcess(subprocess.Popen[AnyStr]):
     """A process that a fork server starts. Its parent is another process, which reports how it ended."""
 
     def __init__(
         self,
-        server: ForkServer,
+        server: _ForkServer,
         words: Sequence[str],
         *,
         env: Mapping[str, str],
@@ -88,7 +124,7 @@ class ForkedProcess(subprocess.Popen[AnyStr]):
 
         Args:
             server: The server.
-            words: The arguments of the command.
+            words: The arguments of Python.
             env: The environment.
             options: The standard streams and their encoding, as for `subprocess.Popen`.
         """
@@ -103,13 +139,12 @@ class ForkedProcess(subprocess.Popen[AnyStr]):
         words: Sequence[str] = arguments[0]
         environ: Mapping[str, str] = arguments[6]
         numbers: tuple[int, ...] = arguments[10:16]
-        stdin, to_stdin, from_stdout, stdout, from_stderr, stderr = numbers
+        stdin, _, _, stdout, _, stderr = numbers
         request = json.dumps([list(words), environ, str(Path.cwd())]).encode()
         given: list[int] = [own if number == -1 else number for own, number in enumerate((stdin, stdout, stderr))]
         socket.send_fds(self._server.socket, [request], [*given, self._reporter])
-        pipes: tuple[tuple[int, int], ...] = ((stdin, to_stdin), (stdout, from_stdout), (stderr, from_stderr))
-        for number in {self._reporter, *(theirs for theirs, ours in pipes if ours != -1)}:
-            os.close(number)
+        os.close(self._reporter)
+        cast("Any", self)._close_pipe_fds(*numbers)
         report = os.fdopen(self._report, "rb")
         self.pid = int(report.readline())
         self._child_created = True
@@ -135,10 +170,6 @@ class ForkedProcess(subprocess.Popen[AnyStr]):
             raise subprocess.TimeoutExpired(self.args, timeout)
         self.returncode = self._exit_code
         return self.returncode
-
-
-def _select_read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)}
 
 
 def _serve(requests: socket.socket) -> None:
@@ -197,7 +228,7 @@ def _import() -> None:
 
 
 def _run(request: tuple[Sequence[str], Mapping[str, str], str], streams: Sequence[int]) -> None:
-    """Run the command in this process, with standard streams as the interpreter opens them."""
+    """Run a program in this process, with standard streams as the interpreter opens them."""
     from veriff_async.cli import main  # noqa: PLC0415  of the server alone
 
     words, environ, folder = request
@@ -212,8 +243,12 @@ def _run(request: tuple[Sequence[str], Mapping[str, str], str], streams: Sequenc
     sys.stdin = open(0, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115  until the end of the process
     sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.argv[1:] = words
-    main()
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102  our own program
+    else:
+        sys.argv[1:] = words[len(COMMAND) :]
+        main()
 
 
 if __name__ == "__main__":
