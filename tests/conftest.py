@@ -35,10 +35,6 @@ pytest_plugins = ("pytester", "tests.postgres_server", "tests.servers")
 # third of its time; the workers of xdist compile the tests as well.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Reading the authorities of the system takes 30 ms in each process that imports aiohttp, and no test needs them.
-# See https://docs.openssl.org/master/man3/SSL_CTX_load_verify_locations/ for the variable.
-os.environ["SSL_CERT_FILE"] = os.devnull
-
 # A busy machine may take long for an example, so examples have no deadline.
 settings.register_profile("rules", deadline=None, max_examples=30)
 settings.load_profile("rules")
@@ -96,15 +92,12 @@ def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def blockbuster() -> BlockBuster:
-    """Fail code that blocks the loop.
-
-    The detector stays active after the test, because activating it takes as long as a short test. A test may deactivate
-    it for itself.
-    """
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail code that blocks the loop."""
     blocker = _make_blockbuster()
     blocker.activate()
-    return blocker
+    yield blocker
+    blocker.deactivate()
 
 
 @functools.cache

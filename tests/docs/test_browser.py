@@ -22,7 +22,6 @@ from tests.browser import CHROMIUM, NO_CHROMIUM
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from blockbuster import BlockBuster
     from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
 async_api = pytest.importorskip("playwright.async_api", reason="playwright drives the browser")
@@ -76,9 +75,8 @@ SEARCHES: Final = {
 
 
 @pytest.fixture(autouse=True)
-def blockbuster(blockbuster: BlockBuster) -> None:
+def blockbuster() -> None:
     """Let the loop block: playwright reads files when it starts, and none of our code runs here."""
-    blockbuster.deactivate()
 
 
 @pytest.fixture

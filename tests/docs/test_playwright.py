@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.browser import CHROMIUM, NO_CHROMIUM
 from tests.docs.pages import ROOT, read_blocks
 
-if TYPE_CHECKING:
-    from blockbuster import BlockBuster
-
 PAGE = "docs/how-to/test-with-playwright.md"
 
 
 @pytest.fixture(autouse=True)
-def blockbuster(blockbuster: BlockBuster) -> None:
+def blockbuster() -> None:
     """Check nothing: the tests run in processes of their own."""
-    blockbuster.deactivate()
 
 
 @pytest.mark.timeout(120)

@@ -13,16 +13,14 @@ from tests.browser import CHROMIUM, NO_CHROMIUM, Tabs, open_chromium
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from blockbuster import BlockBuster
     from playwright.sync_api import Browser
 
 _FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(autouse=True)
-def blockbuster(blockbuster: BlockBuster) -> None:
+def blockbuster() -> None:
     """Let the loop block: playwright has a loop of its own, and blocks it."""
-    blockbuster.deactivate()
 
 
 @pytest.fixture(scope="module")
