@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -117,6 +118,16 @@ def no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(tempfile, "tempdir", str(folder))  # for commands in this process, where the folder is cached
     yield
     assert [] == list(folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def drop_warnings_of_asyncio() -> Iterator[None]:
+    """Log no slow callbacks of sandboxes in debug mode, which a busy machine has: commands print warnings."""
+    logger = logging.getLogger("asyncio")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="module")
