@@ -57,7 +57,7 @@ class _ForkServer:
         self.socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with end:
             self._process = subprocess.Popen(  # noqa: S603  this module
-                (sys.executable, __file__, str(end.fileno())),
+                (sys.executable, "-P", __file__, str(end.fileno())),  # the folder of the tests has names of modules
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
