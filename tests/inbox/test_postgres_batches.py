@@ -377,3 +377,17 @@ async def test_other_process_continues_while_this_one_records(postgres: Postgres
         both = (record_all(inbox, started(*names)), record_all(other, started(*reversed(names))))
         results = [result for each in await asyncio.gather(*both) for result in each]
         assert 15 == sum(result.ignored is None for result in results)
+
+
+async def test_cancelled_task_of_a_transaction(postgres: PostgresDatabase) -> None:
+    """Code that cancels all tasks, as the end of a loop does, fails the records, and blocks no later ones."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        known = asyncio.all_tasks()
+        recording = asyncio.create_task(inbox.record(session_event("s", "started")))
+        await run_loop(1)
+        for task in asyncio.all_tasks() - known - {recording}:
+            task.cancel()  # before it began
+        with pytest.raises(InboxError):
+            await recording
+        assert (await inbox.record(session_event("s", "started"))).ignored is None

@@ -204,6 +204,14 @@ class PostgresRecorder:
         batch.add(entries)
         self._batches.add(batch)
         batch.task = asyncio.create_task(self._run(batch), name="veriff-async inbox recorder")
+        batch.task.add_done_callback(lambda _: self._end(batch))
+
+    def _end(self, batch: _Batch) -> None:
+        """Let the next transaction begin."""
+        for entry in batch.present:  # the task was cancelled, perhaps before it began, as when the loop ends
+            _fail(entry, self._server.error_for(TimeoutError()))
+        self._batches.discard(batch)
+        self._begin()
 
     async def _run(self, batch: _Batch) -> None:
         """Record the events of a batch, and give each caller its result."""
@@ -229,10 +237,6 @@ class PostgresRecorder:
                 _fail(entry, copy(error) if isinstance(error, VeriffError) else error)
         finally:
             timer.cancel()
-            for entry in batch.present:  # the task was cancelled, as when the loop ends
-                _fail(entry, self._server.error_for(TimeoutError()))
-            self._batches.discard(batch)
-            self._begin()
 
     async def _record(self, batch: _Batch, entries: Sequence[_Entry]) -> None:
         """Record events in one transaction.
