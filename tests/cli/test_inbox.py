@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
@@ -132,6 +134,22 @@ def test_list_shows_the_latest_session_first(invoke: Invoke, path: Path) -> None
     assert [CAT, BEN, ADA] == [each["session_id"] for each in found]
     assert {"status": "submitted", "events": 1, "queued": 0, "dead": 1}.items() <= found[2].items()
     assert CANARY not in result.output + json.dumps(found)
+
+
+def test_times_that_no_calendar_has_are_shown(
+    invoke: Invoke, invoke_in_terminal: Callable[..., tuple[int, str]], path: Path
+) -> None:
+    """A time that another program has damaged hides no session and no dead letter."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE session SET touched = 1e300")
+        db.execute("UPDATE event SET recorded = -1e300")
+
+    for command in (("list",), ("dead", "list")):
+        arguments = ("inbox", *command, "--inbox", str(path))
+        assert lines(invoke(*arguments))
+        assert lines(invoke(*arguments, "--json"))
+        code, shown = invoke_in_terminal(*arguments)
+        assert (0, True) == (code, ADA in shown or CAT in shown), shown
 
 
 @pytest.mark.parametrize(

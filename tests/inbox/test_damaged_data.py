@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -18,6 +18,7 @@ from veriff_async.inbox import (
     DeliveryStatus,
     PostgresInbox,
     RedisInbox,
+    SearchableInbox,
     SessionSearch,
     SqliteInbox,
     export_events,
@@ -63,7 +64,7 @@ async def open_sqlite(path: Path) -> AsyncGenerator[Opened]:
         statement = {
             "event": "UPDATE event SET body = 'theirs' WHERE session = x'64616d61676564'",
             "state": "UPDATE session SET state = 'theirs' WHERE id = x'64616d61676564'",
-        }[part]
+        }.get(part, part)
 
         def execute() -> None:
             with closing(sqlite3.connect(path)) as db, db:
@@ -167,6 +168,73 @@ async def test_damaged_event_in_postgresql_hides_no_other(postgres: PostgresData
     """The same on PostgreSQL."""
     async with open_postgres(postgres) as opened:
         await check_damaged_event(opened)
+
+
+# Values that SQLite stores in columns of numbers, texts and bytes, and that the inbox has not written.
+THEIRS: Final = ("'theirs'", "x'ff'", "CAST(x'ff' AS TEXT)", "-1", "1e308", "9e999")
+
+DAMAGED_ID: Final = "x'64616d61676564'"
+
+
+@pytest.mark.parametrize("value", THEIRS)
+async def test_damaged_columns_in_sqlite_hide_no_other(tmp_path: Path, value: str) -> None:
+    """With any value in any column of a session, an event or a delivery, all others are listed, read and leased."""
+    columns = {
+        "session": ("id", "touched", "changed", "events", "status", "state", "keys"),
+        "event": ("session", "key", "kind", "body", "recorded", "ignored"),
+        "delivery": ("session", "due", "earliest", "attempts", "lease", "handled_by", "error"),
+    }
+    async with open_sqlite(tmp_path / "inbox.db") as (inbox, damage):
+        await fill(inbox)
+        for table, names in columns.items():
+            for name in reversed(names):  # the id last, by which the row is found
+                which = "id" if table == "session" else "session"
+                await damage(f"UPDATE OR IGNORE {table} SET {name} = {value} WHERE {which} = {DAMAGED_ID}")  # noqa: S608
+        await damage(f"UPDATE clock SET trusted = {value if value.startswith(('x', 'C')) else 0}")  # noqa: S608
+
+        others = {"first", "last"}
+        for search in (SessionSearch(), SessionSearch(delivery=DeliveryStatus.DEAD)):
+            assert others <= {each.session_id async for each in iter_sessions(inbox, search)}
+        for limit in (1, 2):  # also if a page ends at the damaged one
+            assert others <= set(await find_ids_in_pages(inbox, limit))
+        for status in (None, DeliveryStatus.DEAD):
+            assert others <= {record.session_id for record in await inbox.get_deliveries(status=status)}
+        assert others == set(await inbox.get_states(sorted(others)))
+        await inbox.statistics()
+        with suppress(InboxError):
+            await requeue_events(inbox)
+        assert others <= {delivery.event.session_id for delivery in await inbox.lease(9, seconds=60)}
+
+
+async def find_ids_in_pages(inbox: SearchableInbox, limit: int) -> list[str | None]:
+    """Return the sessions that pages of some size have."""
+    found: list[str | None] = []
+    page = await inbox.find_sessions(SessionSearch(), limit=limit)
+    found += [session.session_id for session in page.sessions]
+    while page.next_page is not None:
+        page = await inbox.find_sessions(SessionSearch(), limit=limit, page=page.next_page)
+        found += [session.session_id for session in page.sessions]
+    assert len(set(found)) == len(found)
+    return found
+
+
+async def test_error_of_a_damaged_event_keeps_no_snapshot(tmp_path: Path) -> None:
+    """As long as a caller keeps the error, later reads see later records, and an erasure need not wait."""
+    async with open_sqlite(tmp_path / "inbox.db") as (inbox, damage), SqliteInbox(tmp_path / "inbox.db") as other:
+        await fill(inbox)
+        await inbox.record(session_event("damaged", "submitted"))
+        await damage("event")
+        await damage("state")
+        problems = [pytest.raises(InboxError, match="cannot be read") for _ in range(2)]
+        with problems[0]:
+            await inbox.get_events("damaged")
+        with problems[1]:
+            await inbox.get_states(["damaged", *SESSIONS])
+
+        await other.record(session_event("first", "submitted"))
+
+        assert Status.SUBMITTED == (await inbox.get_states(["first"]))["first"].status
+        assert 1 == await other.erase(["last"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, cast
@@ -233,6 +234,8 @@ def connect(path: str | Path, *, timeout: float, owner: str) -> sqlite3.Connecti
         file.connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         # Many builds of SQLite leave deleted content in the file (https://sqlite.org/pragma.html#pragma_secure_delete).
         file.connection.execute("PRAGMA secure_delete = ON")
+        # Otherwise a text that another program has stored as bytes is an error of each query that returns it.
+        file.connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     except BaseException:
         if file.connection is not None:
             file.connection.close()

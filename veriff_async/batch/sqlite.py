@@ -455,7 +455,7 @@ class _JournalFile(Database):
     def count_by_state(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
         self._write_rows()
-        rows = self._db.execute("SELECT state, count(*) FROM job GROUP BY state")
+        rows = self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
         return {JobState(state): count for state, count in rows}
 
 

@@ -22,7 +22,7 @@ import secrets
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from veriff_async._protocol.delivery import load_names
-from veriff_async.inbox._sqlite_schema import decode
+from veriff_async.inbox._sqlite_schema import decode, to_number
 from veriff_async.models.delivery import DeliveryRecord, DeliveryStatus
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _MOST_MOVED: Final = 1_000
 # A leased delivery: its lease, attempt, handlers that have finished, the event's kind, body, time and reason, and the
 # id of its session.
 LeasedRow: TypeAlias = "tuple[str, int, str | None, object, object, float | None, str | None, bytes]"
+
+_PENDING: Final = (DeliveryStatus.QUEUED, DeliveryStatus.LEASED)
 
 _CONDITIONS: Final = {
     None: "",
@@ -184,16 +186,18 @@ class DeliveryTable:
             f" {which} {_CONDITIONS[status]} ORDER BY number DESC LIMIT ?"
         )
         values = (oldest, *(() if session is None else (session,)), limit)
-        for owner, key, kind, recorded, stage, due, attempts, lease, names, error in self._db.execute(query, values):
+        rows = self._db.execute(query, values).fetchall()
+        for owner, key, kind, recorded, stage, due, attempts, lease, names, error in rows:
+            status = _status_of(stage, lease)
             yield DeliveryRecord(
                 session_id=decode(owner) or None,
                 dedup_key=decode(key),
-                kind=kind,
-                status=_status_of(stage, lease),
-                attempts=attempts or 0,
-                recorded_at=recorded,
-                due_at=due if stage is not None and stage <= _BLOCKED else None,
-                error=error,
+                kind=kind if isinstance(kind, str) else "unknown",
+                status=status,
+                attempts=_to_count(attempts),
+                recorded_at=to_number(recorded) or 0.0,
+                due_at=to_number(due) if status in _PENDING else None,
+                error=None if error is None else decode(error),
                 handled_by=load_names(names),
             )
 
@@ -217,7 +221,7 @@ class DeliveryTable:
             self._unblock_next(session)
             return None
         lease = f"{number}-{secrets.token_hex(8)}"
-        attempt = row[0] + 1
+        attempt = _to_count(row[0]) + 1
         self._db.execute(
             "UPDATE delivery SET stage = 1, due = ?, earliest = ?, attempts = ?, lease = ? WHERE number = ?",
             (now + seconds, now - seconds, attempt, lease, number),
@@ -245,9 +249,14 @@ def _number_of(lease: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else 0  # noqa: PLR2004
 
 
-def _status_of(stage: int | None, lease: str | None) -> DeliveryStatus | None:
+def _to_count(attempts: object) -> int:
+    """Return a number of attempts; another program may have stored anything."""
+    return attempts if isinstance(attempts, int) else 0
+
+
+def _status_of(stage: object, lease: object) -> DeliveryStatus | None:
     if stage is None:
         return None
-    if stage <= _BLOCKED:
+    if isinstance(stage, int) and stage <= _BLOCKED:
         return DeliveryStatus.QUEUED if lease is None else DeliveryStatus.LEASED
     return DeliveryStatus.HANDLED if stage == _HANDLED else DeliveryStatus.DEAD

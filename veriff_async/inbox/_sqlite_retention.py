@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._logging import log_fields
 from veriff_async._protocol.inbox_clock import InboxClock
-from veriff_async.inbox._sqlite_schema import split_keys
+from veriff_async.inbox._sqlite_schema import split_keys, to_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -202,4 +202,6 @@ class SessionRetention:
 
     def _load_clock(self) -> InboxClock | None:
         row = self._db.execute("SELECT trusted, suspect FROM clock").fetchone()
-        return None if row is None else InboxClock(*row)
+        trusted, suspect = row or (None, None)
+        time = to_number(trusted)  # another program may have stored anything
+        return None if time is None else InboxClock(time, to_number(suspect))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.session_state import load_state
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = ("BUSY_TIMEOUT", "CHANGE", "ERRORS", "SCHEMA", "RowCodec", "decode", "encode", "split_keys")
+__all__ = ("BUSY_TIMEOUT", "CHANGE", "ERRORS", "SCHEMA", "RowCodec", "decode", "encode", "split_keys", "to_number")
 
 BUSY_TIMEOUT: Final = 3.0
 """Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
@@ -139,12 +140,19 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def decode(stored: bytes) -> str:
+def decode(stored: object) -> str:
     """Return a stored text."""
+    if not isinstance(stored, bytes):  # SQLite lets other programs put any kind of value into a column
+        return str(stored)
     try:
         return stored.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:  # another program has written it
         return stored.decode("utf-8", "backslashreplace")
+
+
+def to_number(stored: object) -> float | None:
+    """Return a stored number, or ``None`` if another program has stored something else."""
+    return float(stored) if isinstance(stored, int | float) and isfinite(stored) else None
 
 
 def split_keys(stored: object) -> list[bytes]:

@@ -12,7 +12,7 @@ wait for it.
 from __future__ import annotations
 
 from contextlib import suppress
-from math import isfinite
+from math import isnan
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -20,7 +20,7 @@ from attrs import frozen
 from veriff_async._protocol.inbox_arguments import unknown_page_error
 from veriff_async._protocol.search_keys import event_search_keys, other_secret_ranges, search_key, secret_key
 from veriff_async.errors import InboxError
-from veriff_async.inbox._sqlite_schema import decode, encode, split_keys
+from veriff_async.inbox._sqlite_schema import decode, encode, split_keys, to_number
 from veriff_async.models.delivery import DeliveryStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.inbox_search import SessionSummary
@@ -54,14 +54,30 @@ _DELIVERED: Final = {
 
 @frozen
 class PageStart:
-    """Where a page of sessions begins: after the session with this time and row."""
+    """Where a page of sessions begins: after the session with this time and row.
 
-    touched: float
+    Another program may have stored a text or bytes instead of the time.
+    """
+
+    touched: float | str | bytes
     row: int
+
+    @property
+    def order(self) -> tuple[int, float, bytes, int]:
+        """A value that sorts as in SQLite: numbers, texts, then bytes (https://sqlite.org/datatype3.html, 4.1)."""
+        if isinstance(self.touched, str):
+            return 1, 0.0, self.touched.encode(), self.row
+        if isinstance(self.touched, bytes):
+            return 2, 0.0, self.touched, self.row
+        return 0, self.touched, b"", self.row
 
     def __str__(self) -> str:
         """Return it as the text of `SessionPage.next_page`."""
-        return f"{self.touched.hex()},{self.row}"
+        if isinstance(self.touched, str):
+            return f"t{self.touched.encode().hex()},{self.row}"
+        if isinstance(self.touched, bytes):
+            return f"b{self.touched.hex()},{self.row}"
+        return f"{float(self.touched).hex()},{self.row}"
 
 
 class SearchTable:
@@ -160,7 +176,7 @@ class SearchTable:
         candidates = self._candidates(search, start, oldest)
         if not candidates:
             return [], None
-        rows = [row for _, row in candidates]
+        rows = [candidate.row for candidate in candidates]
         marks = ",".join("?" * len(rows))
         columns = (
             "rowid, touched, id, events, queued, status, CASE WHEN status IS NULL THEN state END,"
@@ -169,7 +185,8 @@ class SearchTable:
         which = f"rowid IN ({marks}) AND events > 0 {conditions}"
         query = f"SELECT {columns} FROM session WHERE {which} ORDER BY touched DESC, rowid DESC"  # noqa: S608  fixed texts
         found: list[tuple[SessionSummary, PageStart]] = []
-        for row, touched, session, events, queued, name, state, dead in self._db.execute(query, (*rows, *values)):
+        sessions = self._db.execute(query, (*rows, *values)).fetchall()
+        for row, touched, session, events, queued, name, state, dead in sessions:
             if name is None and search.status is not None and self._codec.lacks_key(state):
                 raise self._codec.incomplete_search_error()
             status = self._load_status(name, state, session)
@@ -181,12 +198,12 @@ class SearchTable:
                 events=events,
                 queued=queued,
                 dead=dead,
-                recorded_at=touched,
+                recorded_at=to_number(touched) or 0.0,
             )
             found.append((summary, PageStart(touched, row)))
             if len(found) == limit:
                 return found, found[-1][1]
-        return found, PageStart(*candidates[-1]) if len(candidates) == _MOST_EXAMINED else None
+        return found, candidates[-1] if len(candidates) == _MOST_EXAMINED else None
 
     def _load_status(self, name: object, state: object, session: bytes) -> Status | None:
         """Return the status of a session; an earlier version has stored it in the state only."""
@@ -199,7 +216,7 @@ class SearchTable:
             return self._codec.load_state(state, session).status
         return None
 
-    def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> list[tuple[float, int]]:
+    def _candidates(self, search: SessionSearch, start: PageStart | None, oldest: float) -> list[PageStart]:
         """Return the times and rows of sessions to look at, the latest first."""
         conditions: list[str] = []
         values: list[object] = []
@@ -222,7 +239,7 @@ class SearchTable:
             values += (start.touched, start.touched, start.row)
             conditions.append("touched <= ?")  # the part of the condition above that an index can use
             values.append(start.touched)
-        rows: list[tuple[float, int]] = []
+        rows: list[PageStart] = []
         for is_pending in (0, 1):
             age = "" if is_pending else "AND touched > ?"
             query = (
@@ -230,8 +247,9 @@ class SearchTable:
                 f" {''.join(f' AND {condition}' for condition in conditions)} {age}"
                 " ORDER BY touched DESC, rowid DESC LIMIT ?"
             )
-            rows += self._db.execute(query, (*values, *(() if is_pending else (oldest,)), _MOST_EXAMINED))
-        return sorted(rows, reverse=True)[:_MOST_EXAMINED]
+            found = self._db.execute(query, (*values, *(() if is_pending else (oldest,)), _MOST_EXAMINED))
+            rows += [PageStart(touched, row) for touched, row in found]
+        return sorted(rows, key=lambda row: row.order, reverse=True)[:_MOST_EXAMINED]
 
 
 def parse_page(page: str | None) -> PageStart | None:
@@ -242,12 +260,30 @@ def parse_page(page: str | None) -> PageStart | None:
     """
     if page is None:
         return None
-    touched, _, row = page.partition(",")
+    text, _, row = page.partition(",")
     with suppress(ValueError, OverflowError):
-        start = PageStart(float.fromhex(touched), int(row))
-        if isfinite(start.touched) and abs(start.row) < _LARGEST_ROW:
+        start = PageStart(_parse_time(text), int(row))
+        if abs(start.row) < _LARGEST_ROW:
             return start
     raise unknown_page_error()
+
+
+def _parse_time(text: str) -> float | str | bytes:
+    """Return the time of a page.
+
+    Raises:
+        ValueError: It is none.
+        OverflowError: It is too large.
+    """
+    kind, digits = text[:1], text[1:]
+    if kind in {"t", "b"}:
+        stored = bytes.fromhex(digits)
+        return stored if kind == "b" else stored.decode()
+    number = float.fromhex(text)
+    if isnan(number):
+        msg = "Nothing can be compared with this."
+        raise ValueError(msg)
+    return number
 
 
 def _conditions(search: SessionSearch) -> tuple[str, list[object]]:

@@ -14,7 +14,7 @@ from veriff_async._storage.sqlite_file import Database
 from veriff_async.errors import InboxError
 from veriff_async.inbox._sqlite_deliveries import DeliveryTable
 from veriff_async.inbox._sqlite_retention import SessionRetention
-from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, SCHEMA, RowCodec, decode, encode
+from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, SCHEMA, RowCodec, decode, encode, to_number
 from veriff_async.inbox._sqlite_search import SearchTable
 from veriff_async.models.delivery import Delivery
 from veriff_async.models.inbox_search import InboxStatistics
@@ -70,6 +70,9 @@ class LoadedDeliveries:
 class SqliteEventStore(Database):
     """The sessions and events of an inbox, through one connection.
 
+    All rows of a query are fetched before any is decoded. An error of decoding refers to the cursor, and a cursor that
+    is not read to its end keeps the connection at its snapshot for as long as a caller keeps the error.
+
     Args:
         path: The file.
         retention: How much is kept.
@@ -94,7 +97,9 @@ class SqliteEventStore(Database):
 
     def changes_after(self, number: int) -> list[tuple[int, str]]:
         """Return the states that changed later: numbers and sessions."""
-        rows = self._db.execute("SELECT changed, id FROM session WHERE changed > ? ORDER BY changed", (number,))
+        rows = self._db.execute(
+            "SELECT changed, id FROM session WHERE changed > ? ORDER BY changed", (number,)
+        ).fetchall()
         return [(changed, decode(session)) for changed, session in rows]
 
     def insert_event(self, event: WebhookEvent, source: DecisionSource, *, deliver: bool = False) -> RecordResult:
@@ -163,10 +168,10 @@ class SqliteEventStore(Database):
             columns = f"id, state, touched, {_SUBMISSION}"
             kept = "state NOT NULL AND (touched > ? OR queued > 0)"
             query = f"SELECT {columns} FROM session WHERE {kept} AND id IN ({marks})"  # noqa: S608  marks
-            for session, text, touched, stored in self._db.execute(query, (oldest, *chunk)):
+            for session, text, touched, stored in self._db.execute(query, (oldest, *chunk)).fetchall():
                 state = self._codec.load_state(text, session)
                 submission = self._codec.load_submission(stored, session)
-                states[state.session_id] = evolve(state, submission=submission, recorded_at=float(touched))
+                states[state.session_id] = evolve(state, submission=submission, recorded_at=to_number(touched) or 0.0)
         return states
 
     def events(self, session_id: str | None) -> tuple[WebhookEvent, ...]:
@@ -180,7 +185,7 @@ class SqliteEventStore(Database):
             "SELECT kind, body FROM event WHERE session = "
             "(SELECT id FROM session WHERE id = ? AND (touched > ? OR queued > 0)) ORDER BY number",
             (session, self._retention.oldest_kept()),
-        )
+        ).fetchall()
         return tuple(self._codec.load_event(kind, body, session) for kind, body in rows)
 
     def has_due(self) -> bool:
@@ -206,7 +211,7 @@ class SqliteEventStore(Database):
                     attempt=attempt,
                     state=self.states([session_id]).get(session_id),
                     ignored=None if ignored is None else IgnoredReason(ignored),
-                    recorded_at=self._recorded_at(session) if recorded is None else recorded,
+                    recorded_at=self._recorded_at(session) if (time := to_number(recorded)) is None else time,
                     handled_by=load_names(names),
                     lease=lease,
                 )
@@ -280,15 +285,16 @@ class SqliteEventStore(Database):
         ).fetchone()
         oldest_session: float | None = min(
             (
-                touched
+                time
                 for is_pending, least in ((0, self._retention.oldest_kept()), (1, float("-inf")))
                 for (touched,) in self._db.execute(
                     "SELECT min(touched) FROM session WHERE (queued > 0) = ? AND touched > ?", (is_pending, least)
                 )
-                if touched is not None
+                if (time := to_number(touched)) is not None
             ),
             default=None,
         )
+        oldest_queued = None if oldest is None else to_number(oldest[0])
         now = self._now()
         return InboxStatistics(
             sessions=sessions,
@@ -296,7 +302,7 @@ class SqliteEventStore(Database):
             queued=queued,
             leased=leased,
             dead=dead,
-            oldest_queued_age=None if oldest is None or oldest[0] is None else max(0.0, now - oldest[0]),
+            oldest_queued_age=None if oldest_queued is None else max(0.0, now - oldest_queued),
             oldest_session_age=None if oldest_session is None else max(0.0, now - oldest_session),
             bytes=self._read_size(),
         )
@@ -436,7 +442,7 @@ class SqliteEventStore(Database):
     def _recorded_at(self, session: bytes) -> float:
         """Return when the last event of a session was recorded, for events of an earlier version."""
         row = self._db.execute("SELECT touched FROM session WHERE id = ?", (session,)).fetchone()
-        return 0.0 if row is None else float(row[0])
+        return 0.0 if row is None else to_number(row[0]) or 0.0
 
     def _is_erased(self, session: bytes) -> bool:
         if not session or not self._retention.has_erased():

@@ -64,12 +64,22 @@ def age(seconds: float) -> str:
 
 def local_time(moment: float) -> str:
     """Format a time in the zone of the machine."""
-    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    time = _to_datetime(moment)
+    return "?" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def iso_time(moment: float | None) -> str | None:
     """Format a time for programs."""
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    time = None if moment is None else _to_datetime(moment)
+    return None if time is None else time.isoformat(timespec="milliseconds")
+
+
+def _to_datetime(moment: float) -> datetime | None:
+    """Return a time of an inbox, or ``None`` if another program has stored one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(moment, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def session_row(session: SessionSummary, now: float) -> tuple[str, ...]:
