@@ -178,7 +178,7 @@ async def test_key_is_not_needed_for_events_that_were_deleted(make: MakeInbox) -
 
 
 async def test_session_that_redis_deleted_needs_no_key(single_redis_server: RedisServer) -> None:
-    """Redis deletes sessions that nobody uses, and their entries in the index stay for a while."""
+    """Redis deletes expired sessions, and their entries in the index stay for a while."""
     await asyncio.to_thread(single_redis_server.flush)
     async with RedisInbox(single_redis_server.url, encryption=KeyRing([OLD])) as inbox:
         await inbox.record(event_of("old", vendorData="ada"))

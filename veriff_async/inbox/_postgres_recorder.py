@@ -171,7 +171,7 @@ class PostgresRecorder:
             await asyncio.wait(tasks)
 
     async def _leave(self, entry: _Entry) -> None:
-        """Leave an event to its transaction, or cancel that if nobody waits for it."""
+        """Leave an event to its transaction, or cancel that if no other caller waits for it."""
         batch = entry.batch
         if batch is None or batch.task is None:  # it will be skipped
             return
