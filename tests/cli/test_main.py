@@ -102,6 +102,17 @@ def test_command_imports_only_its_own_modules() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_command_ends_although_a_thread_does_not() -> None:
+    """A thread that waits for a network drive, which no time limit can end, does not keep the process."""
+    result = run_python(
+        "import sys, threading; from veriff_async import cli; sys.argv = ['veriff-async', '--verfiy']\n"
+        "threading.Thread(target=threading.Event().wait).start(); cli._THREAD_SECONDS = 0.01; cli.main()"
+    )
+
+    assert 2 == result.returncode
+    assert "No such option" in result.stderr
+
+
 def test_unknown_command_is_wrong_usage() -> None:
     """An unknown command is exit code 2, like every wrong usage."""
     assert CliRunner().invoke(cli, ["verfiy"]).exit_code == 2

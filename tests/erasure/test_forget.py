@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.conditions import needs_posix
 from veriff_async import (
     ConfigurationError,
     ErasureError,
@@ -36,6 +37,7 @@ from veriff_async.erasure import (
     resume_erasures,
 )
 from veriff_async.erasure._queue_file import QueuedDeletion
+from veriff_async.erasure.forget import forget_each
 from veriff_async.inbox import MemoryInbox, SessionPage, SessionSearch
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 
@@ -488,6 +490,56 @@ async def test_store_that_hangs_is_asked_once_for_all_erasures(tmp_path: Path) -
             for receipt in receipts
         ]
         assert all(receipt.is_complete for receipt in await resume_erasures(queue, stores={"inbox": Store()}))
+
+
+async def test_store_that_hangs_is_asked_once_for_many_sessions(tmp_path: Path) -> None:
+    """Sessions that are erased together do not wait for the same store one after the other."""
+    async with ErasureQueue(tmp_path / "erasures.db") as queue:
+        hanging, good = HangingStore(), Store()
+        receipts = await forget_each(
+            ["a", "b", "c"], queue=queue, client=None, stores={"inbox": hanging, "good": good}, store_timeout=0.01
+        )
+    assert 1 == hanging.calls
+    assert [{"inbox"}] * 3 == [set(receipt.problems) for receipt in receipts]
+    assert all(receipt.erased["good"] for receipt in receipts)
+
+
+async def test_results_on_a_drive_that_hangs_keep_no_others_waiting(tmp_path: Path) -> None:
+    """Other results are erased while a thread waits for the first ones."""
+    path, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for each in (path, other):
+        await asyncio.to_thread(each.write_text, '{"session_id":"a"}\n')
+    assert 1 == await ResultsFile(path).erase(["a"])
+    with files.rewriting_locks[await asyncio.to_thread(path.resolve)]:  # as that thread does
+        assert 1 == await ResultsFile(other).erase(["a"])
+
+
+@needs_posix
+async def test_results_that_are_a_pipe_are_an_error(tmp_path: Path) -> None:
+    """Nobody may ever write to it, so it is not opened."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ErasureError, match="they are not a file"):
+        await ResultsFile(path).erase(["a"])
+
+
+async def test_search_that_cancels_itself_is_an_error(tmp_path: Path) -> None:
+    """Otherwise the task that called `forget` would seem to be cancelled, and end without an error."""
+
+    class Cancelled(MemoryInbox):
+        """An inbox whose search raises what only a cancelled task raises."""
+
+        async def find_sessions(
+            self, search: SessionSearch, *, limit: int = 100, page: str | None = None
+        ) -> SessionPage:
+            """Fail."""
+            raise asyncio.CancelledError(CANARY)
+
+    async with ErasureQueue(tmp_path / "erasures.db") as queue, Cancelled() as inbox:
+        with pytest.raises(InboxError, match="store inbox has cancelled the search, and nothing was begun") as caught:
+            await forget(queue=queue, vendor_data=CANARY, stores={"inbox": inbox})
+        assert CANARY not in str(caught.value)
+        assert await queue.get_receipts() == []
 
 
 async def test_inbox_that_hangs_ends_a_search_for_a_person(tmp_path: Path) -> None:

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+from contextlib import suppress
 
 __all__ = ("main",)
 
 _EXTRA = frozenset({"click", "rich"})
+
+# Seconds in which threads must end that a command has left.
+_THREAD_SECONDS = 5.0
 
 
 def main() -> None:
@@ -33,7 +39,28 @@ def main() -> None:
         raise SystemExit(130) from None
     _open_standard_streams()
     replace_unencodable()
-    cli(prog_name="veriff-async")
+    try:
+        cli(prog_name="veriff-async")
+    except SystemExit as ended:
+        _leave_threads_behind(ended.code if isinstance(ended.code, int) else 0)
+        raise
+
+
+def _leave_threads_behind(code: int) -> None:
+    """End the process if a thread does not end, for example since it waits for a network drive.
+
+    Python would wait for it (https://docs.python.org/3/library/threading.html#thread-objects), although the command has
+    ended because of a time limit or a signal.
+    """
+    deadline = time.monotonic() + _THREAD_SECONDS
+    others = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # the terminal may be gone
+                stream.flush()
+        os._exit(code)
 
 
 def _open_standard_streams() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from veriff_async._event_loop import is_being_cancelled
 from veriff_async._protocol.arguments import type_name
 from veriff_async.erasure._time_limit import StoreTimeout, call_store
 from veriff_async.errors import InboxError, InvalidArgumentError
@@ -72,7 +74,7 @@ async def find_session_ids(
 
     Raises:
         InvalidArgumentError: None of the stores can search.
-        InboxError: An inbox cannot be read, or not within `store_timeout` seconds.
+        InboxError: An inbox cannot be read, not within `store_timeout` seconds, or it raises `CancelledError` itself.
     """
     inboxes = {name: store for name, store in stores.items() if isinstance(store, SearchableInbox)}
     if not inboxes:
@@ -82,6 +84,10 @@ async def find_session_ids(
     for name, inbox in inboxes.items():
         try:
             found |= await call_store(_find_in_inbox(inbox, search), store_timeout)
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            msg = f"The store {name} has cancelled the search, and nothing was begun: correct its find_sessions()."
         except StoreTimeout:
             msg = (
                 f"The store {name} was not searched within {store_timeout:g} seconds, and nothing was begun: check "

@@ -201,8 +201,10 @@ class ResultsFile:
         try:
             # The file itself: a symbolic link to it stays.
             path = self._path.resolve(strict=True)
-            with _REWRITING, _open_locked(path) as lines:
-                return _rewrite(path, lines, wanted)
+            if path.is_file():
+                with rewriting_locks.setdefault(path, Lock()), _open_locked(path) as lines:
+                    return _rewrite(path, lines, wanted)
+            problem = "they are not a file"  # for example a pipe, which is open only when another program writes to it
         except FileNotFoundError:
             return 0
         except BlockingIOError:
@@ -213,8 +215,9 @@ class ResultsFile:
         raise ErasureError(msg)
 
 
-# Threads of this process would read the same file, and the last one would bring back the lines of the others.
-_REWRITING: Final = Lock()
+# Threads of this process would read the same file, and the last one would bring back the lines of the others. A thread
+# that waits for the drive of one file must not keep others from being erased.
+rewriting_locks: Final = dict[Path, Lock]()
 
 
 @contextmanager

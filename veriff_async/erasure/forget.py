@@ -132,19 +132,35 @@ async def forget(  # noqa: PLR0913  who, and where
         msg = "forget() needs exactly one of session_id, vendor_data and end_user_id: pass one of them as text."
         raise InvalidArgumentError(msg)
     if session_id is not None:
-        if not session_id.isprintable():
-            msg = "session_id contains a character that no id has: pass the id as Veriff wrote it."
-            raise InvalidArgumentError(msg)
+        _check_id(session_id)
         ids = [session_id]
     else:
         search = SessionSearch(vendor_data=vendor_data, end_user_id=end_user_id)
         ids = await find_session_ids(named, search, store_timeout=seconds)
-    if client is not None:
-        for each in ids:
-            client.session(each)  # refuses an id that Veriff cannot have issued, before anything is begun
+    _check_ids_of(client, ids)
     erasure_id = await queue.steps.add(ids, named, integration=_integration_of(client))
     await _Runner(queue, client, named, seconds).run(wait=wait, only=erasure_id)
     return await queue.get_receipt(erasure_id)
+
+
+async def forget_each(
+    session_ids: Sequence[str],
+    *,
+    queue: ErasureQueue,
+    client: VeriffClient | None,
+    stores: Mapping[str, ErasableStore],
+    store_timeout: float,
+) -> Sequence[ErasureReceipt]:
+    """Erase sessions with a receipt for each; see `forget`.
+
+    Unlike several calls of `forget`, this waits only once for a store that hangs.
+    """
+    for each in session_ids:
+        _check_id(each)
+    _check_ids_of(client, session_ids)
+    erasures = [await queue.steps.add([each], stores, integration=_integration_of(client)) for each in session_ids]
+    await _Runner(queue, client, stores, store_timeout).run(wait=False)
+    return [await queue.get_receipt(erasure_id) for erasure_id in erasures]
 
 
 async def resume_erasures(  # noqa: PLR0913  where, and how
@@ -300,6 +316,19 @@ class _Runner:
             self.on_progress(await self.queue.get_receipt(erasure_id))
 
 
+def _check_id(session_id: str) -> None:
+    if not session_id.isprintable():
+        msg = "session_id contains a character that no id has: pass the id as Veriff wrote it."
+        raise InvalidArgumentError(msg)
+
+
+def _check_ids_of(client: VeriffClient | None, session_ids: Sequence[str]) -> None:
+    """Refuse an id that Veriff cannot have issued, before anything is begun."""
+    if client is not None:
+        for session_id in session_ids:
+            client.session(session_id)
+
+
 def _check_queue(queue: object) -> None:
     require_asyncio()
     check_instance("queue", queue, ErasureQueue, remedy='pass ErasureQueue("erasures.db")', error=InvalidArgumentError)
@@ -322,7 +351,8 @@ def _check_count(erased: object) -> int:
     """
     if isinstance(erased, int) and not isinstance(erased, bool) and 0 <= erased <= LARGEST:
         return erased
-    msg = f"erase() must return the number of erased items, not {type_name(erased)}."
+    kind = f"this {type_name(erased)}" if isinstance(erased, int) else type_name(erased)
+    msg = f"erase() must return the number of erased items, 0 or more, not {kind}."
     raise InvalidArgumentError(msg)
 
 

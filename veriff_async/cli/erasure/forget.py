@@ -27,13 +27,14 @@ from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.erasure.stores import store_options
 from veriff_async.erasure import ErasureQueue, VeriffErasure, forget as erase, resume_erasures
 from veriff_async.erasure._time_limit import DEFAULT_STORE_TIMEOUT
+from veriff_async.erasure.forget import forget_each
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from veriff_async.cli.erasure.stores import StoreOptions
     from veriff_async.client import VeriffClient
-    from veriff_async.erasure import ErasureReceipt
+    from veriff_async.erasure import ErasableStore, ErasureReceipt
 
 __all__ = ("forget",)
 
@@ -114,11 +115,10 @@ def forget(  # noqa: PLR0913  the options of the command
         async with stores.open() as named, client or nullcontext():
             if resume:
                 return await continue_all(opened, client=client, stores=named, wait=wait)
-            _check_ids(client, session_ids)
-            begin = partial(erase, queue=opened, client=client, stores=named, store_timeout=store_timeout)
-            begun = [await begin(each) for each in session_ids] or [
-                await begin(vendor_data=vendor_data, end_user_id=end_user_id)
-            ]
+            begin = (
+                partial(forget_each, session_ids) if session_ids else partial(_forget_person, vendor_data, end_user_id)
+            )
+            begun = await begin(queue=opened, client=client, stores=named, store_timeout=store_timeout)
             if wait:
                 await continue_all(opened, client=client, stores=named, wait=True)
             return [await opened.get_receipt(receipt.erasure_id) for receipt in begun]
@@ -131,11 +131,24 @@ def forget(  # noqa: PLR0913  the options of the command
         raise SystemExit(ExitCode.PENDING)
 
 
-def _check_ids(client: VeriffClient | None, session_ids: Sequence[str]) -> None:
-    """Refuse a wrong id before any session is erased."""
-    if client is not None:
-        for session_id in session_ids:
-            client.session(session_id)
+async def _forget_person(  # noqa: PLR0913  who, and where
+    vendor_data: str | None,
+    end_user_id: str | None,
+    *,
+    queue: ErasureQueue,
+    client: VeriffClient | None,
+    stores: Mapping[str, ErasableStore],
+    store_timeout: float,
+) -> Sequence[ErasureReceipt]:
+    receipt = await erase(
+        queue=queue,
+        vendor_data=vendor_data,
+        end_user_id=end_user_id,
+        client=client,
+        stores=stores,
+        store_timeout=store_timeout,
+    )
+    return [receipt]
 
 
 def _show_progress(receipt: ErasureReceipt) -> None:
