@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from tests.conditions import run_loop
+from tests.conditions import run_loop, until
 from tests.inbox.postgres_proxy import proxy_to
 from veriff_async import DecisionSource, InboxError, Status
 from veriff_async._protocol.webhook import event_from, event_from_decision
+from veriff_async._storage.postgres_scripts import LOCK
 from veriff_async.inbox import DeliveryStatus, IgnoredReason, PostgresInbox, Retention, SessionSearch
 from veriff_async.inbox._postgres_codec import digest_of
 from veriff_async.inbox._postgres_events import lock_statement
@@ -52,8 +53,10 @@ def started(*names: str) -> list[WebhookEvent]:
 
 
 @asynccontextmanager
-async def stopped(postgres: PostgresDatabase) -> AsyncGenerator[AsyncConnection[object]]:
-    """Let the server stop each transaction that stores an event of the session `SLOW`."""
+async def stopped(postgres: PostgresDatabase, *, in_commit: bool = False) -> AsyncGenerator[AsyncConnection[object]]:
+    """Let the server stop each transaction that stores an event of the session `SLOW`, perhaps while it commits."""
+    trigger = "CONSTRAINT TRIGGER" if in_commit else "OR REPLACE TRIGGER"
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if in_commit else ""
     function = f"""
         CREATE OR REPLACE FUNCTION stop_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF EXISTS (SELECT FROM veriff_inbox_session WHERE number = NEW.session AND id = '{SLOW}') THEN
@@ -61,8 +64,8 @@ async def stopped(postgres: PostgresDatabase) -> AsyncGenerator[AsyncConnection[
             END IF;
             RETURN NEW;
         END $$;
-        CREATE OR REPLACE TRIGGER stop_slow AFTER INSERT ON veriff_inbox_event
-            FOR EACH ROW EXECUTE FUNCTION stop_slow()
+        CREATE {trigger} stop_slow AFTER INSERT ON veriff_inbox_event
+            {deferred} FOR EACH ROW EXECUTE FUNCTION stop_slow()
     """
     async with await AsyncConnection.connect(postgres.url, autocommit=True) as connection:
         await connection.execute(function.encode())
@@ -71,10 +74,10 @@ async def stopped(postgres: PostgresDatabase) -> AsyncGenerator[AsyncConnection[
 
 
 async def waiting(connection: AsyncConnection[object], count: int = 1) -> None:
-    """Return when some transactions wait for a lock."""
+    """Return when some transactions wait for a lock, of a session or of a row."""
     query = (
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND (locktype = 'transactionid' OR locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
     while (await (await connection.execute(query)).fetchone()) != (count,):
         await run_loop(1)
@@ -198,6 +201,38 @@ async def test_event_that_cannot_be_stored_fails_alone(postgres: PostgresDatabas
         assert 6 == len(await inbox.get_deliveries())
 
 
+async def test_few_transactions_find_the_event_that_cannot_be_stored(postgres: PostgresDatabase) -> None:
+    """One such event among a hundred costs some transactions, and not one for each of the others."""
+    async with PostgresInbox(postgres.url) as inbox:
+        await record_all(inbox, started("damaged"))
+        await asyncio.to_thread(postgres.execute, "UPDATE veriff_inbox_session SET state = 'theirs'")
+        names = [f"s{number}" for number in range(100)]
+        names[60] = "damaged"
+        results = await asyncio.gather(*map(inbox.record, started(*names)), return_exceptions=True)
+        await asyncio.gather(inbox.record(session_event("s60", "started")))
+        assert [60] == [number for number, result in enumerate(results) if isinstance(result, BaseException)]
+        transactions = await asyncio.to_thread(postgres.execute, "SELECT DISTINCT xmin::text FROM veriff_inbox_event")
+        assert len(transactions) < 15
+
+
+async def test_full_disk_is_the_error_of_all_events(postgres: PostgresDatabase) -> None:
+    """A server that lacks resources is not asked again for each event of the transaction."""
+    trigger = """
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM nextval('tries');
+            RAISE EXCEPTION USING ERRCODE = 'disk_full';
+        END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON veriff_inbox_event FOR EACH STATEMENT EXECUTE FUNCTION fail()
+    """
+    async with PostgresInbox(postgres.url) as inbox:
+        await inbox.get_states(["s"])
+        await asyncio.to_thread(postgres.execute, trigger)
+        results = await asyncio.gather(*map(inbox.record, started(*"abcd")), return_exceptions=True)
+        assert ["53100" in str(result) for result in results] == [True] * 4
+        assert [(1,)] == await asyncio.to_thread(postgres.execute, "SELECT last_value FROM tries")
+
+
 async def test_locked_session_holds_up_no_other(postgres: PostgresDatabase) -> None:
     """Events of a session that another process writes wait for it, and those of other sessions do not."""
     lock = lock_statement([digest_of("locked")])
@@ -214,6 +249,24 @@ async def test_locked_session_holds_up_no_other(postgres: PostgresDatabase) -> N
         await other.rollback()
         assert {"locked"} == {(await task).event.session_id for task in locked}
         assert 4 == len(await get_keys(inbox, "locked"))
+
+
+async def test_caller_that_left_keeps_no_turn(postgres: PostgresDatabase) -> None:
+    """Events whose callers left while they waited for a turn to wait for a lock take no turn from the others."""
+    names = [f"s{number}" for number in range(25)]
+    async with PostgresInbox(postgres.url, timeout=60) as inbox, await AsyncConnection.connect(postgres.url) as other:
+        await inbox.get_states(["s"])
+        await other.execute(lock_statement([digest_of(name) for name in names]))
+        tasks = [asyncio.create_task(inbox.record(event)) for event in started(*names[:4])]
+        await waiting(other, 4)
+        tasks += [asyncio.create_task(inbox.record(event)) for event in started(*names[4:])]
+        await until(lambda: len(inbox._recorder._contended) == len(names) - 4)
+        gone = tasks[4:-1]
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        await other.rollback()
+        assert [None] * 5 == [(await task).ignored for task in tasks if task not in gone]
 
 
 async def test_slow_transaction_holds_up_no_other(postgres: PostgresDatabase) -> None:
@@ -299,6 +352,81 @@ async def test_late_record_fails(postgres: PostgresDatabase, advance_time: Calla
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert ["in time" in str(result) for result in results] == [True, True, True]
         assert [None, None] == [result.ignored for result in await record_all(inbox, started("a", SLOW))]
+
+
+async def test_first_record_waits_for_the_migration(
+    postgres: PostgresDatabase, advance_time: Callable[[float], None]
+) -> None:
+    """The tables may take longer to be created than a record may take; nothing cancels that."""
+    async with PostgresInbox(postgres.url, timeout=4) as inbox, await AsyncConnection.connect(postgres.url) as other:
+        await other.execute(LOCK.encode())
+        task = asyncio.create_task(inbox.record(session_event("s", "started")))
+        await waiting(other)
+        advance_time(30)
+        await run_loop()
+        await other.rollback()
+        assert (await task).ignored is None
+
+
+async def test_event_whose_record_was_repeated_counts_once(
+    postgres: PostgresDatabase, advance_time: Callable[[float], None]
+) -> None:
+    """If a commit takes too long for one of its callers, that record is repeated; the next one is a duplicate."""
+    async with PostgresInbox(postgres.url, timeout=10) as inbox:
+        await inbox.get_states(["s"])
+
+        async def record_patiently() -> RecordResult:
+            inbox._server.timeout = 60
+            return await inbox.record(session_event(SLOW, "started"))
+
+        async with stopped(postgres, in_commit=True) as other:
+            tasks = [asyncio.create_task(inbox.record(session_event("a", "started")))]
+            tasks.append(asyncio.create_task(record_patiently()))  # in the same transaction
+            await waiting(other)
+            advance_time(11)
+            await waiting(other, 2)
+        assert [None, None] == [(await task).ignored for task in tasks]
+        assert [True, True] == [result.is_duplicate for result in await record_all(inbox, started("a", SLOW))]
+
+
+async def test_caller_that_is_cancelled_during_a_deletion_loses_nothing(postgres: PostgresDatabase) -> None:
+    """A record deletes old sessions after its event is stored; the event counts when it comes again."""
+    now = 1_800_000_000.0
+    inbox = PostgresInbox(postgres.url, timeout=60, retention=Retention(max_age=60), now=lambda: now)
+    async with inbox, await AsyncConnection.connect(postgres.url) as other:
+        await record_all(inbox, started("old"))
+        await other.execute("SELECT FROM veriff_inbox_session FOR UPDATE")
+        await asyncio.to_thread(postgres.execute, "DELETE FROM veriff_inbox_delivery")
+        now, inbox._next_deletion = now + 61, 0.0
+        task = asyncio.create_task(inbox.record(session_event("s", "started")))
+        await waiting(other)
+        task.cancel()
+        await asyncio.wait([task])
+        await other.rollback()
+        assert task.cancelled()
+        assert (await inbox.record(session_event("s", "started"))).ignored is None
+        assert (await inbox.record(session_event("s", "started"))).is_duplicate
+
+
+async def test_calls_share_the_error_of_a_server_that_does_not_answer(advance_time: Callable[[float], None]) -> None:
+    """Before the first use, no call waits for the server again after another one has waited for it."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def never_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with PostgresInbox(f"postgresql://127.0.0.1:{port}/x", timeout=60) as inbox:
+            record = inbox.record(session_event("s", "started"))
+            calls = asyncio.gather(inbox.get_states(["s"]), inbox.get_events("s"), record, return_exceptions=True)
+            await until(lambda: writers)
+            advance_time(61)
+            results = await calls
+        for writer in writers:
+            writer.transport.abort()
+        await run_loop()
+        assert [True] * 3 == ["in time" in str(result) for result in results]
 
 
 async def test_large_events_share_smaller_transactions(postgres: PostgresDatabase) -> None:

@@ -18,6 +18,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._logging import log_fields
 from veriff_async._storage.postgres_notifications import Notifications
 from veriff_async._storage.postgres_pool import BorrowedConnection, ConnectionSource
+from veriff_async._storage.postgres_preparation import Preparation
 from veriff_async._storage.postgres_problems import describe_problem, is_connection_problem
 from veriff_async._storage.postgres_queries import (
     AsyncTransaction,
@@ -39,6 +40,7 @@ from veriff_async._storage.postgres_transaction import (
     begin_statement,
     do_work,
     end_block,
+    forget_error,
     is_refusal,
 )
 from veriff_async.errors import ConfigurationError, DecodeError
@@ -132,8 +134,7 @@ class PostgresConnections:
         self._error = error
         self._component = component
         self._migrates = migrate
-        self._is_prepared = False
-        self._preparation = asyncio.Lock()
+        self._preparation = Preparation()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -169,7 +170,7 @@ class PostgresConnections:
             )
             raise ConfigurationError(msg)
         self._loop, self._process = loop, os.getpid()
-        self._preparation = asyncio.Lock()
+        self._preparation = Preparation(self._preparation.is_done)
         self._tasks.clear()
         self._borrowed.clear()
         self._source.reset()
@@ -202,7 +203,7 @@ class PostgresConnections:
                 sent.
             ConfigurationError: See `check_loop`; or the tables are of another version.
         """
-        await self._prepare()
+        await self.prepare()
         return await self._transact(
             work,
             seconds or self.timeout,
@@ -220,7 +221,7 @@ class PostgresConnections:
         Raises:
             InboxError: Or `JournalError`: see `run`; the work is not repeated.
         """
-        await self._prepare()
+        await self.prepare()
 
         async def finish(borrowed: BorrowedConnection) -> _T:
             borrowed.connection = await self._source.connect()
@@ -242,7 +243,7 @@ class PostgresConnections:
         Raises:
             InboxError: Or `JournalError`: see `run`; after the body, it is unknown whether the transaction is stored.
         """
-        await self._prepare()
+        await self.prepare()
         is_usable = False
         with self._borrow() as borrowed:
             try:
@@ -303,7 +304,7 @@ class PostgresConnections:
                                 await asyncio.sleep(poll)
                                 payloads = [""]
                         elif notifications is None:
-                            await self._prepare()
+                            await self.prepare()
                             notifications = await self._subscribe(borrowed, channel)
                         else:
                             payloads = [*await self._next(borrowed, notifications, tick)] or [""]
@@ -331,7 +332,7 @@ class PostgresConnections:
     def reopen(self) -> None:
         """Allow connections again after `aclose`, in the event loop that uses them first."""
         if self.is_closed:
-            self.is_closed, self._loop, self._is_prepared = False, None, False
+            self.is_closed, self._loop, self._preparation = False, None, Preparation()
 
     async def aclose(self) -> None:
         """Close the connections, in the loop that uses them; a second call does nothing.
@@ -350,22 +351,23 @@ class PostgresConnections:
         finally:
             await self._source.close_idle()
 
-    async def _prepare(self) -> None:
-        """Check the version of the tables, and create or upgrade them, before the first use."""
+    async def prepare(self) -> None:
+        """Check the version of the tables, and create or upgrade them, before the first use.
+
+        Raises:
+            InboxError: Or `JournalError`: the server failed.
+            ConfigurationError: See `check_loop`; or the tables are of another version.
+        """
         self.check_loop()
-        if not self._is_prepared:
-            async with self._preparation:
-                await self._check_tables()
+        if not self._preparation.is_done:
+            await self._preparation.run(self._check_tables)
 
     async def _check_tables(self) -> None:
-        if self._is_prepared:  # by another task, for which this one has waited
-            return
         version = await self._transact(lambda connection: installed_version(connection, self._component), self.timeout)
         if version < SCHEMA_VERSIONS[self._component] and self._migrates:
             await self._transact(lambda connection: migrate(connection, self._component), _MIGRATION_SECONDS)
         else:
             check_version(self._component, version, store=self._store)
-        self._is_prepared = True
 
     async def _transact(  # noqa: PLR0913  see `run`
         self,
@@ -491,7 +493,9 @@ class PostgresConnections:
         try:
             await asyncio.wait({task}, timeout=seconds)
         finally:
-            if not task.done():
+            if task.done():
+                forget_error(task)  # of a call that was cancelled at the same moment
+            else:
                 error = TimeoutError()
                 await abandon(task, borrowed)
         if task.done() and not task.cancelled():

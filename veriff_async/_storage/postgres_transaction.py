@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from veriff_async._storage.postgres_pool import BorrowedConnection
     from veriff_async._storage.postgres_queries import AsyncTransaction, Connection, Row
 
-__all__ = ("Commit", "FirstStatement", "abandon", "begin_statement", "do_work", "end_block", "is_refusal")
+__all__ = (
+    "Commit",
+    "FirstStatement",
+    "abandon",
+    "begin_statement",
+    "do_work",
+    "end_block",
+    "forget_error",
+    "is_refusal",
+)
 
 _T = TypeVar("_T")
 
@@ -129,7 +138,8 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, DataError):  # psycopg raises it also for texts with NUL, without a SQLSTATE
         return True
     if isinstance(error, PsycopgError):
-        return not (is_connection_problem(error) or is_repeatable(error))
+        # With a full disk or memory, no data can be stored.
+        return not (is_connection_problem(error) or is_repeatable(error) or (error.sqlstate or "").startswith("53"))
     return not isinstance(error, OSError)
 
 
@@ -154,9 +164,15 @@ async def end_block(block: AsyncTransaction, error: BaseException | None) -> Non
         raise failure
 
 
+def forget_error(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging the error of a task that has ended and whose result is not wanted."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:
     """End a task, at the latest by the end of its connection."""
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # asyncio would log an error
+    task.add_done_callback(forget_error)
     borrowed.is_abandoned = True
     with CancelScope(shield=True):
         if has_cancel_safe():

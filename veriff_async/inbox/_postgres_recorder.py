@@ -12,8 +12,8 @@ Locks
 
 Errors
     An event that cannot be stored, such as one whose session holds a damaged state, must not fail the others. If a
-    statement fails, the transaction is rolled back, and each event gets a transaction of its own. If the server cannot
-    be reached, all events fail, and their calls continue as `_unconfirmed` describes.
+    statement fails, the transaction is rolled back, and its events are recorded in halves, until one that fails is
+    alone. If the server cannot be reached, all events fail, and their calls continue as `_unconfirmed` describes.
 
 Callers that leave
     A caller that is cancelled, or whose time is over, leaves. Its event is recorded if its transaction has begun, since
@@ -140,7 +140,7 @@ class PostgresRecorder:
             InboxError: It failed, or took too long; ``request.call.sent`` shows whether it may be stored.
             ConfigurationError: See `PostgresConnections.run`.
         """
-        self._server.check_loop()
+        await self._server.prepare()  # a migration may take longer than a record, and must not be cancelled with it
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._reset(loop)
@@ -186,21 +186,23 @@ class PostgresRecorder:
         """Begin transactions for what waits, as far as others permit."""
         locking = {batch.session for batch in self._batches if batch.session is not None}
         for session in [session for session in self._contended if session not in locking]:
-            if len(locking) < _MAX_WAITING:
+            if len(locking) == _MAX_WAITING:
+                break
+            entries = _take(self._contended[session])
+            if not self._contended[session]:
+                del self._contended[session]
+            if entries:
                 locking.add(session)
-                self._start(_Batch(session=session), _take(self._contended[session]))
-                if not self._contended[session]:
-                    del self._contended[session]
+                self._start(_Batch(session=session), entries)
         while (
             self._waiting
             and len(self._batches) < _MAX_TRANSACTIONS
             and all(batch.is_slow or batch.session is not None for batch in self._batches)
         ):
-            self._start(_Batch(), _take(self._waiting))
+            if entries := _take(self._waiting):
+                self._start(_Batch(), entries)
 
     def _start(self, batch: _Batch, entries: Sequence[_Entry]) -> None:
-        if not entries:
-            return
         batch.add(entries)
         self._batches.add(batch)
         batch.task = asyncio.create_task(self._run(batch), name="veriff-async inbox recorder")
@@ -227,16 +229,27 @@ class PostgresRecorder:
             try:
                 await self._record(batch, batch.present)
             except _RefusedError:
-                for entry in batch.present:
-                    try:
-                        await self._record(batch, [entry])
-                    except Exception as error:  # noqa: BLE001  it is the error of this event
-                        _fail(entry, error)
+                await self._record_parts(batch)
         except Exception as error:  # noqa: BLE001  the callers get it
             for entry in batch.present:  # each one its own, since raising an error changes it
                 _fail(entry, copy(error) if isinstance(error, VeriffError) else error)
         finally:
             timer.cancel()
+
+    async def _record_parts(self, batch: _Batch) -> None:
+        """Record the events of a batch in ever smaller parts, so that only those that cannot be stored fail."""
+        parts = _halves(batch.present)
+        while parts:
+            part = [entry for entry in parts.pop() if not entry.future.done()]
+            try:
+                if part:
+                    await self._record(batch, part)
+            except _RefusedError:
+                parts += _halves(part)
+            except Exception as error:
+                if len(part) > 1:
+                    raise
+                _fail(part[0], error)
 
     async def _record(self, batch: _Batch, entries: Sequence[_Entry]) -> None:
         """Record events in one transaction.
@@ -295,6 +308,12 @@ def _take(waiting: deque[_Entry], others: Sequence[_Entry] = ()) -> list[_Entry]
             taken.append(waiting[0])
         waiting.popleft()
     return taken
+
+
+def _halves(entries: Sequence[_Entry]) -> list[Sequence[_Entry]]:
+    """Return both halves of some events, the first one last."""
+    middle = (len(entries) + 1) // 2
+    return [entries[middle:], entries[:middle]]
 
 
 def _fail(entry: _Entry, error: BaseException) -> None:

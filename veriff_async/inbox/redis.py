@@ -184,11 +184,11 @@ class RedisInbox:
                 return await self._server.execute(client, recording)
 
             result, surplus = await repeat_until_known(call, record, lambda: self._server.is_closed)
-        if surplus > 0:
-            with suppress(InboxError):  # the event is stored all the same, and the next record deletes more
-                client = self._server.get_client()
-                deleting = self._deletion.delete_surplus(client, surplus)
-                await self._server.execute(client, deleting, min(1.0, self._server.timeout))
+            if surplus > 0:  # in the same block: a caller that is cancelled here does not get the result either
+                with suppress(InboxError):  # the event is stored all the same, and the next record deletes more
+                    client = self._server.get_client()
+                    deleting = self._deletion.delete_surplus(client, surplus)
+                    await self._server.execute(client, deleting, min(1.0, self._server.timeout))
         return result
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
