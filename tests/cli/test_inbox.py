@@ -141,7 +141,7 @@ def test_times_that_no_calendar_has_are_shown(
 ) -> None:
     """A time that another program has damaged hides no session and no dead letter."""
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE session SET touched = 1e300")
+        db.execute("UPDATE session SET touched = 9e999")
         db.execute("UPDATE event SET recorded = -1e300")
 
     for command in (("list",), ("dead", "list")):

@@ -105,7 +105,7 @@ async def open_postgres(database: PostgresDatabase) -> AsyncGenerator[Opened]:
         statement = {
             "event": f"UPDATE veriff_inbox_event SET body = 'theirs' WHERE session = {which}",  # noqa: S608  fixed texts
             "state": f"UPDATE veriff_inbox_session SET state = 'theirs' WHERE number = {which}",  # noqa: S608  fixed texts
-        }[part]
+        }.get(part, part)
         await asyncio.to_thread(database.execute, statement)
 
     async with PostgresInbox(database.url) as inbox:
@@ -259,6 +259,45 @@ async def test_damaged_field_in_redis_hides_no_session(redis_server: RedisServer
             assert "The stored event cannot be read." == record.error
         else:
             assert DEAD.error == record.error
+
+
+async def check_others_are_leased(opened: Opened, damage_to: str) -> None:
+    """Check that others are leased and settled, before or after the damaged event, and that all pages are found."""
+    inbox, damage = opened
+    for session_id in SESSIONS:
+        await inbox.record(session_event(session_id, "started"), deliver=True)
+    await damage(damage_to)
+
+    assert {"first", "last"} <= set(await find_ids_in_pages(inbox, 1))
+    deliveries = await inbox.lease(9, seconds=60)
+    assert {"first", "last"} <= {delivery.event.session_id for delivery in deliveries}
+    for delivery in deliveries:
+        assert await inbox.settle(delivery, DEAD)
+    assert await inbox.requeue("last", session_event("last", "started").dedup_key)
+
+
+@pytest.mark.parametrize(
+    "part", ["touched=theirs", "touched=inf", "touched=nan", "open=theirs", "delivery:0=q\t0\tnan\t1\t0\t\t\t\t"]
+)
+async def test_events_are_leased_past_a_damaged_one_in_redis(redis_server: RedisServer, part: str) -> None:
+    """A number that is none, or that no command takes, keeps no other event from its handlers."""
+    async with open_redis(redis_server) as opened:
+        await check_others_are_leased(opened, part)
+
+
+async def test_events_are_leased_past_a_damaged_one_in_sqlite(tmp_path: Path) -> None:
+    """The same in SQLite, with the largest number of attempts."""
+    async with open_sqlite(tmp_path / "inbox.db") as opened:
+        await check_others_are_leased(opened, "UPDATE delivery SET attempts = 9223372036854775807")
+
+
+@pytest.mark.parametrize(
+    "damage", ["delivery SET attempts = 2147483647", "session SET touched = 'NaN' WHERE id = 'damaged'"]
+)
+async def test_events_are_leased_past_a_damaged_one_in_postgresql(postgres: PostgresDatabase, damage: str) -> None:
+    """The same in PostgreSQL, also with a time that is no number."""
+    async with open_postgres(postgres) as opened:
+        await check_others_are_leased(opened, f"UPDATE veriff_inbox_{damage}")
 
 
 async def test_session_replaced_in_redis_hides_no_other(redis_server: RedisServer) -> None:

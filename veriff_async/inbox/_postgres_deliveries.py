@@ -43,8 +43,8 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), due AS (
     FOR UPDATE OF delivery SKIP LOCKED
 ), leased AS (
     UPDATE veriff_inbox_delivery AS delivery
-    SET status = 'leased', attempts = attempts + 1, due_at = clock.now + %(seconds)s, span = %(seconds)s,
-        lease = %(lease)s
+    SET status = 'leased', attempts = least(attempts, 2147483646) + 1, lease = %(lease)s,
+        due_at = clock.now + %(seconds)s, span = %(seconds)s
     FROM due, clock WHERE delivery.event = due.event
     RETURNING delivery.event, delivery.position, delivery.attempts, delivery.handled_by
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from math import isfinite
 from typing import TYPE_CHECKING, Final, LiteralString, cast
 
 from veriff_async._protocol.inbox_arguments import unknown_page_error
@@ -156,6 +155,6 @@ def _load_page(page: str) -> tuple[float, int]:
     """
     with suppress(ValueError, TypeError, RecursionError):
         touched, number = cast("list[object]", json.loads(page))
-        if isinstance(touched, float) and isfinite(touched) and isinstance(number, int) and abs(number) < _LARGEST_ID:
+        if isinstance(touched, float) and isinstance(number, int) and abs(number) < _LARGEST_ID:
             return touched, number
     raise unknown_page_error()

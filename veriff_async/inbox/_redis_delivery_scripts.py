@@ -31,9 +31,15 @@ local function get_error(reply)
     return {err = (string.gsub(string.gsub(reply.err, '^@user_script.- %-', ''), '%s+$', ''))}
 end
 
--- Another program may have written anything.
+-- Another program may have written anything, also a number that no command takes.
+local function get_number(text, default)
+    local number = tonumber(text or '')
+    if number and number > -1e12 and number < 1e12 then return number end
+    return default
+end
+
 local function is_whole(entry)
-    for index = 2, 5 do if not tonumber(entry[index]) then return false end end
+    for index = 2, 5 do if not get_number(entry[index]) then return false end end
     return #entry == 9
 end
 
@@ -236,7 +242,7 @@ if member == session then
         redis.call('ZREM', open, member)
     end
 else
-    local count = tonumber(redis.call('HGET', key, 'open') or 1) - 1
+    local count = get_number(redis.call('HGET', key, 'open'), 1) - 1
     if count > 0 then left = tostring(count) end
     redis.call('ZREM', open, member)
 end
@@ -244,7 +250,7 @@ if left ~= '' then
     redis.call('HSET', key, 'open', left)
 else
     redis.call('HDEL', key, 'open')
-    local touched = tonumber(redis.call('HGET', key, 'touched') or now)
+    local touched = get_number(redis.call('HGET', key, 'touched'), now)
     redis.call('PEXPIRE', key, string.format('%.0f', math.max(60000, (touched - now) * 1000 + expiry)))
 end
 return 1
@@ -272,8 +278,9 @@ if failure then return failure end
 redis.call('PERSIST', key)
 redis.call('HINCRBY', counts, 'open', 1)
 local mark = redis.call('HGET', key, 'key:' .. ARGV[6]) or ''
-local recorded = string.match(mark, '^%S+ %d+ ([%d.]+)') or redis.call('HGET', key, 'touched')
-redis.call('ZADD', requeued, recorded, number .. ':' .. session)
+local touched = get_number(redis.call('HGET', key, 'touched'), now)
+local recorded = get_number(string.match(mark, '^%S+ %d+ ([%d.]+)'), touched)
+redis.call('ZADD', requeued, format(recorded), number .. ':' .. session)
 local left = {}
 for other in string.gmatch(redis.call('HGET', key, 'dead') or '', '%d+') do
     if other ~= number then left[#left + 1] = other end
@@ -282,7 +289,7 @@ if #left > 0 then redis.call('HSET', key, 'dead', table.concat(left, ' ')) else 
 redis.call('ZREM', dead, number .. ':' .. session)
 local numbers = redis.call('HGET', key, 'open') or ''
 if member ~= session then
-    redis.call('HSET', key, 'open', tostring(tonumber(numbers ~= '' and numbers or 0) + 1))
+    redis.call('HSET', key, 'open', tostring(get_number(numbers, 0) + 1))
 elseif numbers ~= '' then
     redis.call('HSET', key, 'open', numbers .. ' ' .. number)
     return 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from math import isfinite
+from math import isnan
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
@@ -102,7 +102,7 @@ def load_page(page: str | None) -> RedisPageStart | None:
         return None
     with suppress(ValueError, TypeError, RecursionError):
         touched, member = cast("list[object]", json.loads(page))
-        if isinstance(touched, float) and isfinite(touched) and isinstance(member, str):
+        if isinstance(touched, float) and not isnan(touched) and isinstance(member, str):
             return RedisPageStart(touched, member.encode("utf-8", "surrogatepass"))
     raise unknown_page_error()
 

@@ -43,6 +43,9 @@ _DEAD: Final = 4
 # at the same moment.
 _MOST_MOVED: Final = 1_000
 
+# SQLite's integers have 64 bits, and another program may have stored the largest one.
+_MOST_ATTEMPTS: Final = 2**62
+
 # A leased delivery: its lease, attempt, handlers that have finished, the event's kind, body, time and reason, and the
 # id of its session.
 LeasedRow: TypeAlias = "tuple[str, int, str | None, object, object, float | None, str | None, bytes]"
@@ -251,7 +254,7 @@ def _number_of(lease: str) -> int:
 
 def _to_count(attempts: object) -> int:
     """Return a number of attempts; another program may have stored anything."""
-    return attempts if isinstance(attempts, int) else 0
+    return min(attempts, _MOST_ATTEMPTS) if isinstance(attempts, int) else 0
 
 
 def _status_of(stage: object, lease: object) -> DeliveryStatus | None:

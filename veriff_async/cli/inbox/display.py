@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from attrs import asdict
@@ -57,6 +58,8 @@ _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 def age(seconds: float) -> str:
     """Format a duration by its largest unit, for example 3h."""
+    if not isfinite(seconds):  # another program has damaged a time
+        return "?"
     whole = max(0, int(seconds))
     size, unit = next((entry for entry in _UNITS if whole >= entry[0]), (1, "s"))
     return f"{whole // size}{unit}"
