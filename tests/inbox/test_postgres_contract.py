@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox import Inbox, Retention
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_postgres(running_postgres: PostgresServer) -> PostgresDatabase:
     """Return a schema for all rules: the tables take longer to create than most rules."""
     running_postgres.execute("CREATE SCHEMA contract")

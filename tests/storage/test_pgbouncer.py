@@ -1,4 +1,4 @@
-"""PostgresJournal and subscriptions behind a real PgBouncer, where one is installed."""
+"""PostgresJournal, erasures and subscriptions behind a real PgBouncer, where one is installed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.conditions import until_in_thread
 from tests.storage.test_postgres import connect
 from veriff_async._storage.postgres import execute, fetch_one, notify
 from veriff_async.batch import JobRecord, MediaRecord, PostgresJournal
+from veriff_async.inbox import PostgresInbox
+from veriff_async.testing import session_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,16 @@ async def test_transactions_work_in_every_mode(pooler: str, postgres: PostgresDa
             await journal.release("a")
         assert record == await journal.read("a")
     assert [(1,)] == await to_thread.run_sync(postgres.execute, "SELECT count(*) FROM veriff_journal_records")
+
+
+async def test_erasure_changes_no_connection_of_others(pooler: str) -> None:
+    """An erasure waits briefly for the locks of tables; a setting for that would stay in connections of a pooler."""
+    async with PostgresInbox(pooler, timeout=30) as inbox:
+        await inbox.record(session_event("s", "started"))
+        assert 1 == await inbox.erase(["s"])
+    server = connect(pooler)
+    assert ("0",) == await server.run(lambda connection: fetch_one(connection, "SHOW lock_timeout"))
+    await server.aclose()
 
 
 async def test_subscription_polls_only_without_notifications(

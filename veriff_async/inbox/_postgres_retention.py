@@ -125,14 +125,19 @@ async def clear_files(connection: Connection) -> bool:
     """Remove what was deleted from the files of the tables, and return whether nothing of it is left in them.
 
     ``VACUUM`` frees the space of deleted rows without overwriting it; only a table that is rewritten has none of it.
+    ``VACUUM FULL`` cannot run in a transaction, and so needs a ``SET`` for its session, which PgBouncer in transaction
+    mode would leave to other clients. ``CLUSTER`` rewrites a table too, see
+    https://www.postgresql.org/docs/current/sql-cluster.html.
 
     Args:
         connection: In no transaction.
     """
     row = await fetch_one(connection, _SIZE, {"tables": list(_TABLES)})
     size, is_owner = row or (0, False)
-    is_small = size <= _MAX_REWRITTEN
-    await execute(connection, f"SET lock_timeout = {_LOCK_TIMEOUT}".encode())
-    for table in _TABLES:  # those of another owner are skipped by the server
-        await execute(connection, f"VACUUM {'(FULL) ' if is_small else ''}{table}")
-    return is_small and bool(is_owner)
+    is_rewritten = size <= _MAX_REWRITTEN and bool(is_owner)
+    for table in _TABLES:
+        statement = f"VACUUM {table}"  # which delays no other transaction; the server skips tables of another owner
+        if is_rewritten:
+            statement = f"BEGIN; SET LOCAL lock_timeout = {_LOCK_TIMEOUT}; CLUSTER {table} USING {table}_pkey; COMMIT"
+        await execute(connection, statement.encode())
+    return is_rewritten
