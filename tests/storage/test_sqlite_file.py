@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -197,3 +198,32 @@ def test_file_that_is_overwritten_some_time_after_it_became_shorter_is_lost(
         os.truncate(path, 512)
         with pytest.raises(FileReplacedError):
             commit(database)
+
+
+@needs_posix
+def test_log_of_a_replaced_file_keeps_what_another_process_writes(path: Path) -> None:
+    """The log is removed only when the old file has everything, also a transaction that has not ended yet."""
+    old, new = path.with_name("old.db"), path.with_name("new.db")
+    new.touch()
+    has_begun = Event()
+    with (
+        closing(Database(path, SCHEMA, timeout=30)) as database,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        commit(database, FILL)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute(FILL)
+        os.link(path, old)
+        new.replace(path)
+
+        def end_transaction() -> None:
+            has_begun.wait()
+            other.execute("COMMIT")
+
+        thread = Thread(target=end_transaction)
+        thread.start()
+        database._db.set_trace_callback(lambda statement: has_begun.set() if "checkpoint" in statement else None)
+        database.detach()
+        thread.join()
+    with closing(sqlite3.connect(old)) as db:
+        assert (2,) == db.execute("SELECT count(*) FROM first").fetchone()

@@ -190,6 +190,8 @@ class Database:
 
     def detach(self) -> None:
         """Keep the log of this file away from a file that has replaced it."""
+        # Another process may write at this moment; what the log has then would be lost with it.
+        self._write_lock.disable()
         self._guards[0].detach(self._db)
 
     def close(self) -> None:

@@ -113,6 +113,10 @@ class WriteLock:
         """Let SQLite return at once from a lock that is taken, since the waiting is done here."""
         self._db.execute("PRAGMA busy_timeout = 0")
 
+    def disable(self) -> None:
+        """Let SQLite wait for locks by itself again."""
+        self._db.execute(f"PRAGMA busy_timeout = {round(self._timeout * 1000)}")
+
     def begin(self) -> None:
         """Begin a transaction that holds the lock.
 
