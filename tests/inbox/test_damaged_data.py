@@ -206,6 +206,28 @@ async def test_damaged_columns_in_sqlite_hide_no_other(tmp_path: Path, value: st
         assert others <= {delivery.event.session_id for delivery in await inbox.lease(9, seconds=60)}
 
 
+@pytest.mark.parametrize("value", THEIRS)
+async def test_damaged_session_in_sqlite_records_and_queues(tmp_path: Path, value: str) -> None:
+    """Numbers of a session that another program has damaged are counted again, so its next events are handled."""
+    async with open_sqlite(tmp_path / "inbox.db") as (inbox, damage):
+        await fill(inbox)
+        columns = ", ".join(f"{name} = {value}" for name in ("events", "queued", "keys"))
+        await damage(f"UPDATE session SET {columns}")  # noqa: S608  fixed texts
+        if value != "-1":  # a session as old as this has expired
+            await damage(f"UPDATE session SET touched = {value}")  # noqa: S608  fixed texts
+            assert await inbox.requeue("damaged", session_event("damaged", "started").dedup_key)
+            (delivery,) = await inbox.lease(9, seconds=60)
+            assert await inbox.settle(delivery, DEAD)
+
+        result = await inbox.record(session_event("damaged", "submitted"), deliver=True)
+
+        assert result.state is not None
+        assert Status.SUBMITTED == result.state.status
+        assert ["damaged"] == [each.event.session_id for each in await inbox.lease(9, seconds=60)]
+        (session,) = (await inbox.find_sessions(SessionSearch(session_id="damaged"))).sessions
+        assert (2, 1, 1) == (session.events, session.queued, session.dead)
+
+
 async def find_ids_in_pages(inbox: SearchableInbox, limit: int) -> list[str | None]:
     """Return the sessions that pages of some size have."""
     found: list[str | None] = []

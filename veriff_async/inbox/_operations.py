@@ -186,7 +186,10 @@ class FailedSessions:
             return
         if not self._has_succeeded:
             raise self._first
-        msg = f"{self._count} of the sessions could not be read, and were left out. The first error was: {self._first}"
+        verb = "was" if self._count == 1 else "were"
+        msg = (
+            f"{self._count} of the sessions could not be read, and {verb} left out. The first error was: {self._first}"
+        )
         raise InboxError(msg) from self._first
 
     def _add(self, session_id: str | None, error: InboxError) -> None:

@@ -432,12 +432,25 @@ class SqliteEventStore(Database):
         if found is None:
             return None
         row, text, events, touched, queued, keys, submission = found
+        are_counts = all(isinstance(count, int) and count >= 0 for count in (events, queued))
+        if not are_counts or to_number(touched) is None:
+            events, touched, queued = self._repair_session(row, session)
         # Expired, although no record has deleted it yet: its old state must not decide about a new event.
         if self._retention.is_expired(touched, queued):
             self._retention.delete([session])
             return None
         state = None if text is None else self._codec.load_state(text, session)
-        return row, state, events, queued, keys, self._codec.load_submission(submission, session)
+        known = keys if isinstance(keys, bytes) else None
+        return row, state, events, queued, known, self._codec.load_submission(submission, session)
+
+    def _repair_session(self, row: int, session: bytes) -> tuple[int, float, int]:
+        """Replace the numbers of a session that another program has damaged, inside a transaction, and return them."""
+        events: int = self._db.execute("SELECT count(*) FROM event WHERE session = ?", (session,)).fetchone()[0]
+        query = "SELECT count(*) FROM delivery WHERE session = ? AND stage <= 2"
+        queued: int = self._db.execute(query, (session,)).fetchone()[0]
+        values = (events, self._retention.time, queued)
+        self._db.execute("UPDATE session SET events = ?, touched = ?, queued = ? WHERE rowid = ?", (*values, row))
+        return values
 
     def _recorded_at(self, session: bytes) -> float:
         """Return when the last event of a session was recorded, for events of an earlier version."""
