@@ -42,7 +42,8 @@ def main() -> None:
     try:
         cli(prog_name="veriff-async")
     except SystemExit as ended:
-        _leave_threads_behind(ended.code if isinstance(ended.code, int) else 0)
+        # As Python ends with this code (https://docs.python.org/3/library/exceptions.html#SystemExit).
+        _leave_threads_behind(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
         raise
 
 
@@ -54,11 +55,12 @@ def _leave_threads_behind(code: int) -> None:
     """
     deadline = time.monotonic() + _THREAD_SECONDS
     others = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
-    for thread in others:
-        thread.join(max(0.0, deadline - time.monotonic()))
+    with suppress(KeyboardInterrupt):  # the command has already reported its end
+        for thread in others:
+            thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in others):
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # the terminal may be gone
+            with suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or was never there
                 stream.flush()
         os._exit(code)
 
