@@ -15,6 +15,7 @@ from veriff_async import InvalidArgumentError, UnknownEvent
 from veriff_async.batch import JobRecord, MediaRecord, MemoryJournal, SqliteJournal
 from veriff_async.erasure import ErasureQueue, RetentionItem, SessionFiles, forget, plan_retention, resume_erasures
 from veriff_async.inbox import IgnoredReason, MemoryInbox, SqliteInbox
+from veriff_async.inbox._operations import PAGE_SIZE
 from veriff_async.testing import decision_event
 from veriff_async.testing.factories import decision_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async.erasure import ErasableStore
+    from veriff_async.inbox import SessionPage, SessionSearch
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +69,28 @@ async def test_all_sessions_of_a_person_are_erased(queue: ErasureQueue, tmp_path
         repeated = await first.record(event_of("a2", "ann"))
         assert repeated.ignored is IgnoredReason.ERASED
         assert await first.get_events("a2") == ()
+
+
+class BusyInbox(MemoryInbox):
+    """An inbox that records an event of the oldest session each time a page has been read."""
+
+    async def find_sessions(self, search: SessionSearch, *, limit: int = 100, page: str | None = None) -> SessionPage:
+        """Find sessions, and then move the oldest one to the front."""
+        found = await super().find_sessions(search, limit=limit, page=page)
+        if found.next_page is not None:
+            await self.record(UnknownEvent(raw={"sessionId": "0", "vendorData": "ann", "page": page}))
+        return found
+
+
+async def test_session_that_gets_an_event_during_the_search_is_erased(queue: ErasureQueue) -> None:
+    """A session that moves to a page that was read already is found all the same."""
+    async with BusyInbox() as inbox:
+        for number in range(PAGE_SIZE + 1):
+            await inbox.record(event_of(str(number), "ann"))
+        receipt = await forget(queue=queue, vendor_data="ann", stores=[inbox])
+        assert receipt.is_complete
+        assert receipt.covers("0")
+        assert await inbox.get_events("0") == ()
 
 
 async def test_person_without_sessions_is_complete(queue: ErasureQueue) -> None:

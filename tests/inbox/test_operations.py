@@ -70,7 +70,7 @@ async def collect(items: AsyncGenerator[Any]) -> list[Any]:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read two sessions at once."""
-    monkeypatch.setattr(_operations, "_PAGE", 2)
+    monkeypatch.setattr(_operations, "PAGE_SIZE", 2)
 
 
 @pytest.mark.usefixtures("small_pages")

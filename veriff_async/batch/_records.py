@@ -285,5 +285,6 @@ class UnreadRecords:
             JournalError: See above.
         """
         if self._first is not None:
-            msg = f"{self._count} of the records could not be read, and were left out. The first error: {self._first}"
+            verb = "was" if self._count == 1 else "were"
+            msg = f"{self._count} of the records could not be read, and {verb} left out. The first error: {self._first}"
             raise JournalError(msg) from self._first

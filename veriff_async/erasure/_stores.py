@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from attrs import evolve
+
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._protocol.arguments import type_name
 from veriff_async.erasure._time_limit import StoreTimeout, call_store
 from veriff_async.errors import InboxError, InvalidArgumentError
-from veriff_async.inbox._operations import iter_sessions
+from veriff_async.inbox._operations import PAGE_SIZE, iter_sessions
 from veriff_async.inbox._protocol import SearchableInbox
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ async def find_session_ids(
     if not inboxes:
         msg = "Only an inbox can find the sessions of a person: pass one among the stores, or pass session_id."
         raise InvalidArgumentError(msg)
-    found: dict[str, None] = {}
+    found = set[str]()
     for name, inbox in inboxes.items():
         try:
             found |= await call_store(_find_in_inbox(inbox, search), store_timeout)
@@ -96,9 +98,24 @@ async def find_session_ids(
         else:
             continue
         raise InboxError(msg)
-    return list(found)
+    return sorted(found)
 
 
-async def _find_in_inbox(inbox: SearchableInbox, search: SessionSearch) -> dict[str, None]:
-    async with aclosing(iter_sessions(inbox, search)) as sessions:
-        return {session.session_id: None async for session in sessions if session.session_id}
+async def _find_in_inbox(inbox: SearchableInbox, search: SessionSearch) -> set[str]:
+    """Return the sessions that a search finds, with those that got an event meanwhile.
+
+    Such a session moves to the first page, which `iter_sessions` has read before. One page is read at one moment, so
+    the search is complete when all that got an event since it began are on one page.
+    """
+    found = set[str]()
+    while True:
+        count, newest = 0, search.since
+        async with aclosing(iter_sessions(inbox, search)) as sessions:
+            async for session in sessions:
+                count += 1
+                newest = session.recorded_at if newest is None else max(newest, session.recorded_at)
+                if session.session_id:
+                    found.add(session.session_id)
+        if count < PAGE_SIZE or newest == search.since:
+            return found
+        search = evolve(search, since=newest)

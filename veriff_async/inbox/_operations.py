@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.inbox_search import SessionSummary
 
-__all__ = ("StoredEvent", "export_events", "iter_events", "iter_sessions", "requeue_events", "retry_dead")
+__all__ = ("PAGE_SIZE", "StoredEvent", "export_events", "iter_events", "iter_sessions", "requeue_events", "retry_dead")
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
 _T = TypeVar("_T")
 
-_PAGE: Final = 500
+PAGE_SIZE: Final = 500
 """Sessions that are found at once."""
 
 _CONCURRENCY: Final = 32
@@ -107,7 +107,7 @@ async def iter_sessions(inbox: SearchableInbox, search: SessionSearch | None = N
     search = _check_search(search)
     page = None
     while True:
-        found = await inbox.find_sessions(search, limit=_PAGE, page=page)
+        found = await inbox.find_sessions(search, limit=PAGE_SIZE, page=page)
         for session in found.sessions:
             yield session
         if (page := found.next_page) is None:
