@@ -51,6 +51,8 @@ def pooler(postgres: PostgresDatabase, pool_mode: str) -> Iterator[str]:
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         f"pool_mode = {pool_mode}\ndefault_pool_size = {2 if pool_mode == 'transaction' else 20}\n"
         "ignore_startup_parameters = options,extra_float_digits\n"
+        # In session mode, what follows a client; without it, the next one would use the schema of all tests.
+        f"server_reset_query = DISCARD ALL; SET search_path TO {postgres.schema}\n"
     )
     settings.chmod(0o644)  # the user of the server reads it
     process = server.start_program("pgbouncer", str(settings))

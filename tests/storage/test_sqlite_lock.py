@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async._storage import sqlite_lock
-from veriff_async._storage.sqlite_lock import WriteLock, is_busy, retry_busy, try_empty_log
+from veriff_async._storage.sqlite_lock import LogLimit, WriteLock, is_busy, retry_busy, try_empty_log
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -211,3 +211,44 @@ def test_reader_of_the_latest_snapshot_keeps_others_from_writing_for_a_moment_on
         assert not try_empty_log(db, timeout=60)  # waiting for a minute would end the test
         other.execute("INSERT INTO counter VALUES (2)")
     assert (60_000,) == db.execute("PRAGMA busy_timeout").fetchone()
+
+
+@pytest.fixture
+def limit(db: sqlite3.Connection, path: Path, monkeypatch: pytest.MonkeyPatch) -> LogLimit:
+    """Return the limit of a log of one page."""
+    monkeypatch.setattr(sqlite_lock, "_MAX_LOG", 4096)
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    return LogLimit(db, path, timeout=0)
+
+
+def log_size(path: Path) -> int:
+    """Return the bytes of the write-ahead log."""
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
+def test_log_above_its_limit_is_emptied(db: sqlite3.Connection, path: Path, limit: LogLimit, clock: Clock) -> None:
+    """SQLite does not start a log again while others write all the time; looks at its size are rare."""
+    for _ in range(2):
+        db.execute("INSERT INTO counter VALUES (1)")
+        limit.apply()
+        assert log_size(path) == 0
+        db.execute("INSERT INTO counter VALUES (1)")
+        limit.apply()
+        assert log_size(path) > 0
+        clock.now += 1
+
+
+def test_log_that_is_read_is_left_to_a_later_attempt(
+    db: sqlite3.Connection, other: sqlite3.Connection, path: Path, limit: LogLimit, clock: Clock
+) -> None:
+    """A connection that reads for long keeps no other from writing, and its end lets the log be emptied."""
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM counter").fetchall()
+    db.execute("INSERT INTO counter VALUES (1)")
+    limit.apply()
+    assert log_size(path) > 0
+    db.execute("INSERT INTO counter VALUES (1)")
+    other.execute("COMMIT")
+    clock.now += 1
+    limit.apply()
+    assert log_size(path) == 0

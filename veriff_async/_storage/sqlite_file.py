@@ -23,7 +23,7 @@ from attrs import define, frozen
 
 from veriff_async._protocol.arguments import check_path, type_name
 from veriff_async._storage.sqlite_guard import FileGuard
-from veriff_async._storage.sqlite_lock import WriteLock, retry_busy
+from veriff_async._storage.sqlite_lock import LogLimit, WriteLock, retry_busy
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Database:
             self._guards: list[FileGuard] = [FileGuard(path, self._db)]
             self._timeout = timeout
             self._write_lock = WriteLock(self._db, timeout)
+            self._log_limit = LogLimit(self._db, self._path, timeout=0 if self.has_transactions else timeout)
             if self.has_transactions:
                 self._write_lock.enable()
         except BaseException:
@@ -175,6 +176,7 @@ class Database:
 
     def after_commit(self) -> None:
         """Do what follows a commit, before its jobs have their results."""
+        self._log_limit.apply()
 
     def on_idle(self) -> None:
         """Do what is due when no job came for `idle_seconds`."""

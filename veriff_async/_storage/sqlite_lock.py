@@ -13,15 +13,18 @@ One that is alone never waits.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from contextlib import suppress
 from random import uniform
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-__all__ = ("WriteLock", "busy_error", "is_busy", "retry_busy", "try_empty_log")
+__all__ = ("LogLimit", "WriteLock", "busy_error", "is_busy", "retry_busy", "try_empty_log")
 
 _T = TypeVar("_T")
 
@@ -38,6 +41,10 @@ _CONTENDED_SECONDS: Final = 1.0
 # How long emptying the log waits for those that read, while it keeps all others from writing: longer than a query of
 # an inbox takes.
 _READERS_MILLISECONDS: Final = 20
+
+# Bytes of a write-ahead log above which a process empties it, and seconds between two attempts.
+_MAX_LOG: Final = 64 << 20
+_LOG_INTERVAL: Final = 0.25
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -92,6 +99,37 @@ def try_empty_log(db: sqlite3.Connection, *, timeout: float) -> bool:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
         db.execute(f"PRAGMA busy_timeout = {round(timeout * 1000)}")
+
+
+class LogLimit:
+    """Keeps the write-ahead log from growing without end while several processes write without pause.
+
+    SQLite copies the log into the file after a commit, but begins it again only if no process has written during the
+    copy. So it grows, and slows each statement down ("checkpoint starvation",
+    https://sqlite.org/wal.html#avoiding_excessively_large_wal_files).
+
+    Args:
+        db: A connection.
+        path: Its file.
+        timeout: Its seconds of waiting for other statements.
+    """
+
+    def __init__(self, db: sqlite3.Connection, path: Path, *, timeout: float) -> None:
+        """Take the connection."""
+        self._db = db
+        self._log = f"{path}-wal"
+        self._timeout = timeout
+        self._next_look = 0.0
+
+    def apply(self) -> None:
+        """Empty a log that is too large, after a commit; at the next one if others keep that from happening now."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOG_INTERVAL
+        with suppress(OSError, sqlite3.Error):  # the next commit fails, too, if the file is the cause
+            if os.stat(self._log).st_size > _MAX_LOG:  # noqa: PTH116  a str is faster
+                try_empty_log(self._db, timeout=self._timeout)
 
 
 class WriteLock:

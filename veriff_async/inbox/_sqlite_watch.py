@@ -106,12 +106,13 @@ class EventWriter(SqliteEventStore):
         super().commit()
 
     def after_commit(self) -> None:
-        """Wake the subscribers, and keep deleted content out of the log."""
+        """Wake the subscribers, and keep the log small, and deleted content out of it."""
         if self._publisher.broadcaster.count:
             try:
                 retry_busy(lambda: self._publisher.publish(self), BUSY_TIMEOUT)
             except sqlite3.Error as error:  # the events are recorded all the same
                 self._publisher.broadcaster.end(ERRORS.from_exception(error))
+        super().after_commit()
         if not self._retention.is_stale:
             return
         now = time.monotonic()
