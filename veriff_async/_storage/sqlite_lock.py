@@ -46,6 +46,9 @@ _READERS_MILLISECONDS: Final = 20
 _MAX_LOG: Final = 64 << 20
 _LOG_INTERVAL: Final = 0.25
 
+# Pages after which SQLite copies the log by itself: its default (https://sqlite.org/pragma.html#pragma_wal_autocheckpoint).
+_PAGES: Final = 1000
+
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Return whether another connection has the file locked."""
@@ -82,18 +85,26 @@ def retry_busy(call: Callable[[], _T], timeout: float) -> _T:
 def try_empty_log(db: sqlite3.Connection, *, timeout: float) -> bool:
     """Write the write-ahead log into the file and empty it, unless others read for long; return whether it is empty.
 
-    Emptying the log keeps all others from writing while it waits for those that read
-    (https://sqlite.org/c3ref/wal_checkpoint_v2.html, ``SQLITE_CHECKPOINT_FULL``). A copy of the file can read for
-    minutes, so it is waited for by repeating this.
-
     Args:
         db: A connection without a transaction.
         timeout: Its seconds of waiting for other statements.
     """
-    # First a checkpoint during which others write. It writes most pages, and shows whether a reader needs the log.
-    _, frames, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if written < frames:
-        return False
+    return _copy_log(db) and _truncate_log(db, timeout=timeout)
+
+
+def _copy_log(db: sqlite3.Connection) -> bool:
+    """Write the log into the file while others write, and return whether no reader needs a part of it."""
+    is_busy, frames, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return not is_busy and written == frames
+
+
+def _truncate_log(db: sqlite3.Connection, *, timeout: float) -> bool:
+    """Write the rest of the log into the file and empty it; return whether it is empty.
+
+    This keeps all others from writing while it waits for those that read
+    (https://sqlite.org/c3ref/wal_checkpoint_v2.html, ``SQLITE_CHECKPOINT_FULL``). A copy of the file can read for
+    minutes, so it is waited for by repeating this.
+    """
     db.execute(f"PRAGMA busy_timeout = {_READERS_MILLISECONDS}")
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -104,9 +115,11 @@ def try_empty_log(db: sqlite3.Connection, *, timeout: float) -> bool:
 class LogLimit:
     """Keeps the write-ahead log from growing without end while several processes write without pause.
 
-    SQLite copies the log into the file after a commit, but begins it again only if no process has written during the
+    SQLite copies the log into the file after each commit, but begins it again only if no process has written during the
     copy. So it grows, and slows each statement down ("checkpoint starvation",
-    https://sqlite.org/wal.html#avoiding_excessively_large_wal_files).
+    https://sqlite.org/wal.html#avoiding_excessively_large_wal_files). Above a limit, a process copies the log while
+    others write. Right after its next commit, when it is most likely to get the lock, it copies the few pages that have
+    been added, and empties the log.
 
     Args:
         db: A connection.
@@ -120,16 +133,30 @@ class LogLimit:
         self._log = f"{path}-wal"
         self._timeout = timeout
         self._next_look = 0.0
+        self._is_above = False
+        self._is_copied = False
 
     def apply(self) -> None:
-        """Empty a log that is too large, after a commit; at the next one if others keep that from happening now."""
+        """Do the next step, after a commit; others may keep it from having an effect."""
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_look and not self._is_copied:
             return
-        self._next_look = now + _LOG_INTERVAL
         with suppress(OSError, sqlite3.Error):  # the next commit fails, too, if the file is the cause
-            if os.stat(self._log).st_size > _MAX_LOG:  # noqa: PTH116  a str is faster
-                try_empty_log(self._db, timeout=self._timeout)
+            if self._is_copied:
+                self._is_copied = False
+                _truncate_log(self._db, timeout=self._timeout)
+                return
+            self._next_look = now + _LOG_INTERVAL
+            self._set_above(os.stat(self._log).st_size > _MAX_LOG)  # noqa: PTH116  a str is faster
+            if self._is_above:
+                self._is_copied = _copy_log(self._db)
+
+    def _set_above(self, is_above: bool) -> None:  # noqa: FBT001  the value
+        if is_above != self._is_above:
+            self._is_above = is_above
+            # The copies of all processes after all commits would leave no time for that of this class: only one
+            # process can copy at a time.
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {0 if is_above else _PAGES}")
 
 
 class WriteLock:
