@@ -12,7 +12,7 @@ import pytest
 
 from veriff_async import InboxError
 from veriff_async._storage import sqlite_lock
-from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
+from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SessionSearch, SqliteInbox, _sqlite_retention, _sqlite_store
 from veriff_async.testing import session_event
 
@@ -54,19 +54,22 @@ async def test_writers_and_readers_of_one_file_never_find_it_locked(path: Path) 
 async def test_log_of_a_busy_file_does_not_grow_without_end(
     path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record empties a log above the limit, which SQLite itself never does while several processes write."""
+    """Records empty a log above the limit, which SQLite itself never does while several processes write."""
     monkeypatch.setattr(sqlite_lock, "_MAX_LOG", 0)
     monkeypatch.setattr(sqlite_lock, "_LOG_INTERVAL", 0.0)
     log = anyio.Path(f"{path}-wal")
+    sizes: list[int] = []
     if store == "inbox":
         async with SqliteInbox(path) as inbox:
-            await inbox.record(session_event("8f0d1ab6", "started"))
-            assert (await log.stat()).st_size == 0
+            for number in range(4):
+                await inbox.record(session_event(str(number), "started"))
+                sizes.append((await log.stat()).st_size)
     else:
         async with SqliteJournal(path) as journal:
-            await journal.claim("job")
-            await journal.write(JobRecord(job_id="job", options_digest="ab", media=(MediaRecord(context="face"),)))
-            assert (await log.stat()).st_size == 0
+            for number in range(4):
+                await journal.claim(str(number))
+                sizes.append((await log.stat()).st_size)
+    assert sizes[-1] == 0 or sizes[-2] == 0
 
 
 class OtherProgram:
