@@ -41,6 +41,15 @@ async def test_result_and_error_are_those_of_the_function(workers: WorkerThreads
         await workers.run(lambda: 1 // 0)
 
 
+async def test_call_after_the_end_leaves_no_thread(workers: WorkerThreads) -> None:
+    """A call that continues when its client is closed may start a thread, which ends although the client is kept."""
+    for _ in range(2):
+        workers.close()
+        thread = await workers.run(threading.current_thread)
+        while thread.is_alive():  # noqa: ASYNC110  it ends by itself
+            await asyncio.sleep(0)
+
+
 async def test_cancelled_call_ends_after_its_function(workers: WorkerThreads) -> None:
     """However often a task is cancelled, it ends as cancelled when its function has ended."""
     began, release = threading.Event(), threading.Event()

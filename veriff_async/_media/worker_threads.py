@@ -207,9 +207,11 @@ class WorkerThreads:
         self._executor: ThreadPoolExecutor | None = None
         self._queue: _Queue | None = None
         self._process = 0
+        self._is_closed = False
 
     def close(self) -> None:
-        """End the threads when their work ends. A call that is still running may start others."""
+        """End the threads when their work ends. A call that is still running may start others, which end likewise."""
+        self._is_closed = True
         if self._executor is not None:
             self._executor.shutdown(wait=False)
             self._executor = None
@@ -262,3 +264,6 @@ class WorkerThreads:
         except RuntimeError:
             if claim.acquire(blocking=False):
                 raise
+        finally:
+            if self._is_closed:
+                self.close()
