@@ -516,7 +516,7 @@ async def test_results_on_a_drive_that_hangs_keep_no_others_waiting(tmp_path: Pa
 
 @needs_posix
 async def test_results_that_are_a_pipe_are_an_error(tmp_path: Path) -> None:
-    """Nobody may ever write to it, so it is not opened."""
+    """No one may ever write to it, so it is not opened."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     with pytest.raises(ErasureError, match="they are not a file"):

@@ -102,7 +102,7 @@ async def find_session_ids(
 
 
 async def _find_in_inbox(inbox: SearchableInbox, search: SessionSearch) -> set[str]:
-    """Return the sessions that a search finds, with those that got an event meanwhile.
+    """Return the sessions that a search finds, with those that got an event during the search.
 
     Such a session moves to the first page, which `iter_sessions` has read before. One page is read at one moment, so
     the search is complete when all that got an event since it began are on one page.
