@@ -176,8 +176,8 @@ def _serve(requests: socket.socket) -> None:
     """Fork for each request, until the tests have ended."""
     _import()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the tests
-    for number in (signal.SIGHUP, signal.SIGQUIT):  # ignored after `nohup`, and after `&` in a script
-        signal.signal(number, signal.SIG_DFL)
+    for ignored in (signal.SIGHUP, signal.SIGQUIT):  # after `nohup`, and after `&` in a script
+        signal.signal(ignored, signal.SIG_DFL)
     gc.collect()
     gc.freeze()  # so that a collection in a fork does not copy the memory
     while True:
