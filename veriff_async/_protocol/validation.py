@@ -61,6 +61,7 @@ __all__ = (
     "check_texts",
     "check_vendor_data",
     "is_collection",
+    "safe_id",
     "warning_of_end_user_id",
 )
 
@@ -90,6 +91,11 @@ def _refuse(name: str, remedy: str) -> InvalidArgumentError:
     error = InvalidArgumentError(f"{name} cannot be sent: {remedy}.")
     error.field = name
     return error
+
+
+def safe_id(value: str | None) -> str | None:
+    """Return the id of a session for logs and spans, unless it may be anything, such as that of an unknown event."""
+    return value if value is not None and is_id(value) else None
 
 
 def check_id(name: str, value: object) -> str:

@@ -15,7 +15,7 @@ from attrs import define
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import SpanKind
 
-from veriff_async._protocol.validation import is_id
+from veriff_async._protocol.validation import safe_id
 from veriff_async._telemetry.instrumentation import (
     NO_EXEMPLAR,
     SESSION_ID,
@@ -168,8 +168,7 @@ def _describe(span: Span, event: WebhookEvent, result: RecordResult | None) -> N
 
 def _event_attributes(event: WebhookEvent) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {_KIND: event.kind}
-    session_id = event.session_id
-    if session_id is not None and is_id(session_id):  # that of an unknown event may be anything
+    if (session_id := safe_id(event.session_id)) is not None:
         attributes[SESSION_ID] = session_id
     if isinstance(event, DecisionEvent | FullAutoEvent):
         attributes["veriff.decision.status"] = status_label(event.decision.status)

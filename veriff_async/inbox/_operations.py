@@ -18,7 +18,7 @@ from attrs import frozen
 
 from veriff_async._logging import log_fields
 from veriff_async._protocol.arguments import check_instance, type_name
-from veriff_async._protocol.validation import is_id
+from veriff_async._protocol.validation import safe_id
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox._protocol import DeliveryInbox, SearchableInbox
@@ -197,9 +197,7 @@ class FailedSessions:
         # The inbox cannot be reached, or its keys are missing.
         if self._in_a_row >= _CONCURRENCY:
             raise error
-        # The id of an unknown event may be anything.
-        safe_id = session_id if session_id is not None and is_id(session_id) else None
-        fields = log_fields(session_id=safe_id, error=type(error).__name__)
+        fields = log_fields(session_id=safe_id(session_id), error=type(error).__name__)
         _LOG.warning("A stored session could not be read: %s", fields["veriff_error"], extra=fields)
 
 

@@ -19,7 +19,7 @@ from attrs import define, evolve, frozen
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._logging import log_fields
 from veriff_async._protocol.delivery import HandlerFailure, choose_outcome, give_back, is_abandoned, pass_on
-from veriff_async._protocol.validation import is_id
+from veriff_async._protocol.validation import safe_id
 from veriff_async._telemetry.setup import if_live
 from veriff_async.errors import LeaseLostError
 from veriff_async.models.delivery import DeliveryOutcome, DeliveryStatus
@@ -123,7 +123,7 @@ class DeliveryAttempt:
             outcome = pass_on(time() - delivery.recorded_at)
             if outcome.status is DeliveryStatus.HANDLED:
                 kind = type(delivery.event).__name__
-                fields = log_fields(event=kind, session_id=_safe_id(delivery.event))
+                fields = log_fields(event=kind, session_id=safe_id(delivery.event.session_id))
                 _LOG.warning("No process has a handler for a queued %s, so none is called.", kind, extra=fields)
             return evolve(outcome, handled_by=delivery.handled_by)
         if is_abandoned(delivery.attempt, context.policy):
@@ -257,7 +257,7 @@ class DeliveryAttempt:
             self._context.telemetry.on_settled(event, is_dead=is_dead)
         if is_dead:
             counters.dead += 1
-            session_id = _safe_id(event)
+            session_id = safe_id(event.session_id)
             fields = log_fields(
                 event=type(event).__name__, session_id=session_id, attempt=self.delivery.attempt, cause=outcome.error
             )
@@ -275,7 +275,7 @@ class DeliveryAttempt:
             error=failure.error_class,
             cause=failure.error,
             event=type(delivery.event).__name__,
-            session_id=_safe_id(delivery.event),
+            session_id=safe_id(delivery.event.session_id),
             attempt=delivery.attempt,
             delay=outcome.delay,
         )
@@ -300,15 +300,11 @@ class DeliveryAttempt:
     def _lose_lease(self) -> None:
         self.is_lost = True
         event = self.delivery.event
-        fields = log_fields(event=type(event).__name__, session_id=_safe_id(event), attempt=self.delivery.attempt)
+        fields = log_fields(
+            event=type(event).__name__, session_id=safe_id(event.session_id), attempt=self.delivery.attempt
+        )
         _LOG.warning(
             "The lease of an event ended during attempt %d, so it is handled again: check inbox and event loop.",
             self.delivery.attempt,
             extra=fields,
         )
-
-
-def _safe_id(event: WebhookEvent) -> str | None:
-    """Return the session of an event; the id of an unknown event may be anything."""
-    session_id = event.session_id
-    return session_id if session_id is not None and is_id(session_id) else None

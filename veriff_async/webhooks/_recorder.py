@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from attrs import define, field, frozen
 
 from veriff_async._logging import log_fields
-from veriff_async._protocol.validation import is_id
+from veriff_async._protocol.validation import safe_id
 from veriff_async.errors import InboxError
 from veriff_async.models.events import event_time
 
@@ -108,10 +108,8 @@ class EventRecorder:
                 if deliver:
                     telemetry.on_queued(event)
         if _LOG.isEnabledFor(logging.DEBUG):
-            kind, session_id = type(event).__name__, event.session_id
-            # The id of an unknown event may be anything.
-            safe_id = session_id if session_id is not None and is_id(session_id) else None
-            fields = log_fields(event=kind, session_id=safe_id, is_duplicate=is_duplicate)
+            kind = type(event).__name__
+            fields = log_fields(event=kind, session_id=safe_id(event.session_id), is_duplicate=is_duplicate)
             _LOG.debug("Recorded a webhook: %s%s", kind, ", again" if is_duplicate else "", extra=fields)
         if deliver:
             counters.queued += not is_duplicate
