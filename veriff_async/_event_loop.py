@@ -11,7 +11,7 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("current_caller", "is_being_cancelled", "require_asyncio", "set_caller")
+__all__ = ("current_caller", "forget_error", "is_being_cancelled", "require_asyncio", "set_caller")
 
 _caller: Final = ContextVar[tuple[object, object]]("veriff_async_caller", default=(None, None))
 
@@ -48,6 +48,12 @@ def current_caller() -> object:
     except RuntimeError:  # a thread without an event loop
         return caller
     return caller if current is task else current
+
+
+def forget_error(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging the error of a future that has ended, whose result no caller may ask for."""
+    if not future.cancelled():
+        future.exception()
 
 
 def is_being_cancelled() -> bool:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
+from veriff_async._event_loop import forget_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -45,7 +47,7 @@ class WriteBehind:
         await self.flush()
         self._running = self._threads.start(write)
         # `flush` raises the exception, unless the caller fails earlier for another reason. Then it must not be logged.
-        self._running.add_done_callback(_mark_retrieved)
+        self._running.add_done_callback(forget_error)
 
     async def flush(self) -> None:
         """Wait until everything is written.
@@ -69,8 +71,3 @@ def write_all(file: BinaryIO, piece: Piece) -> None:
     rest = memoryview(piece)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def _mark_retrieved(future: asyncio.Future[object]) -> None:
-    if not future.cancelled():
-        future.exception()

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from veriff_async._event_loop import require_asyncio
+from veriff_async._event_loop import forget_error, require_asyncio
 from veriff_async._logging import log_fields
 from veriff_async._storage.postgres_notifications import Notifications
 from veriff_async._storage.postgres_pool import BorrowedConnection, ConnectionSource
@@ -40,7 +40,6 @@ from veriff_async._storage.postgres_transaction import (
     begin_statement,
     do_work,
     end_block,
-    forget_error,
     is_refusal,
 )
 from veriff_async.errors import ConfigurationError, DecodeError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from anyio import CancelScope
 from attrs import define
 
+from veriff_async._event_loop import forget_error
 from veriff_async._storage.postgres_problems import is_connection_problem, is_repeatable
 from veriff_async._storage.postgres_queries import (
     ConnectionFailure,
@@ -34,7 +35,6 @@ __all__ = (
     "begin_statement",
     "do_work",
     "end_block",
-    "forget_error",
     "is_refusal",
 )
 
@@ -162,12 +162,6 @@ async def end_block(block: AsyncTransaction, error: BaseException | None) -> Non
     await block.__aexit__(None if ended_by is None else type(ended_by), ended_by, None)
     if failure is not None:
         raise failure
-
-
-def forget_error(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from logging the error of a task that has ended and whose result is not wanted."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def abandon(task: asyncio.Task[Any], borrowed: BorrowedConnection) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CancelScope
 
+from veriff_async._event_loop import forget_error
 from veriff_async._protocol.arguments import check_number
 from veriff_async.errors import InvalidArgumentError
 
@@ -65,7 +66,7 @@ async def _cancel(task: asyncio.Task[_T]) -> None:
     """Cancel a task, and wait some seconds for its end, also if the caller was cancelled."""
     _abandoned.add(task)
     task.add_done_callback(_abandoned.discard)
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # asyncio would log an error
+    task.add_done_callback(forget_error)
     task.cancel()
     with CancelScope(shield=True):
         await asyncio.wait({task}, timeout=_CANCEL_SECONDS)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import CancelScope
 from attrs import define, field
 
+from veriff_async._event_loop import forget_error
 from veriff_async._storage.postgres import FirstStatement, is_refusal
 from veriff_async.errors import VeriffError
 from veriff_async.inbox._postgres_events import lock_of, lock_statement
@@ -156,7 +157,7 @@ class PostgresRecorder:
             if entry.future.cancelled():
                 await self._leave(entry)
             elif entry.future.done():
-                entry.future.exception()  # asyncio would log it if the caller was cancelled at the same moment
+                forget_error(entry.future)  # of a caller that was cancelled at the same moment
 
     async def aclose(self) -> None:
         """Fail the events that wait, after the connections were closed, in the loop that uses them."""

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from veriff_async._event_loop import require_asyncio
+from veriff_async._event_loop import forget_error, require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._protocol.inbox_arguments import (
     check_delivery_query,
@@ -232,8 +232,7 @@ class RedisInbox:
     ) -> None:
         """End what a call has leased whose caller does not get it, so that no lease has to end by itself."""
         await asyncio.wait([leasing])
-        if not leasing.cancelled():
-            leasing.exception()  # otherwise asyncio would log it
+        forget_error(leasing)
         if attempts:
             with suppress(InboxError):
                 client = self._server.get_client()

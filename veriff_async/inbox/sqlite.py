@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
+from veriff_async._event_loop import forget_error
 from veriff_async._protocol.arguments import check_number
 from veriff_async._protocol.delivery import give_back, load_names
 from veriff_async._protocol.delivery_schedule import MISSING_KEY, UNREADABLE
@@ -213,7 +214,7 @@ class SqliteInbox:
             if workers := self._group.workers:
                 # Not awaited: the caller may have been cancelled. If it fails, the leases end later.
                 settling = workers[_WRITER].submit(lambda store: _give_back(store, rows), writes=True)
-                settling.add_done_callback(lambda done: done.cancelled() or done.exception())
+                settling.add_done_callback(forget_error)
 
     async def extend_leases(self, deliveries: Collection[Delivery[WebhookEvent]], *, seconds: float) -> frozenset[str]:
         """Let leases end later; see `DeliveryInbox.extend_leases`."""

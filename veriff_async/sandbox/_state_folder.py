@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from veriff_async._event_loop import forget_error
 from veriff_async._storage.sqlite_file import Database, Schema
 from veriff_async._storage.sqlite_guard import FileReplacedError
 from veriff_async.credentials import Credentials
@@ -362,7 +363,7 @@ class StateKeeper:
         # All who come before the next commit begins share it.
         if self._next is None:
             self._next = asyncio.create_task(self._flush(), name="veriff sandbox commit")
-            self._next.add_done_callback(_take_error)
+            self._next.add_done_callback(forget_error)  # the next commit reports it
         # A thread cannot be cancelled, and two threads must not use one connection at the same time. So a client that
         # disconnects, which cancels its request, does not end a commit, and the next one waits for it.
         await asyncio.shield(self._next)
@@ -394,9 +395,3 @@ class StateKeeper:
                 is_failing = True
             else:
                 is_failing = False
-
-
-def _take_error(task: asyncio.Task[None]) -> None:
-    """Mark the error of a commit as seen: if everyone who waited for it was cancelled, the next one reports it."""
-    if not task.cancelled():
-        task.exception()
