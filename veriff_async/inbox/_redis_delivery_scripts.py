@@ -45,6 +45,21 @@ end
 
 -- The clock was set back if the time is further away than twice the delay: see `is_due` of the other inboxes.
 local function is_due(due, span, now) return due <= now or due - now > 2 * span end
+
+-- An attempt of the caller: its hash, member, number and token, and the text of its entry. For each hash, from the key
+-- `first` on, three arguments follow the second one. An attempt without a number is about the first event of its
+-- session. The number is nil if the session is not stored.
+local function read_attempt(first, index)
+    local key, at = KEYS[index], 3 + (index - first) * 3
+    local number = ARGV[at + 1]
+    if redis.call('TYPE', key).ok ~= 'hash' then
+        number = nil
+    elseif number == '' then
+        number = string.match(redis.call('HGET', key, 'open') or '', '^%d+')
+    end
+    local text = number and redis.call('HGET', key, 'delivery:' .. number) or ''
+    return key, ARGV[at], number, ARGV[at + 2], text
+end
 """
 
 # Every script begins to write with a command whose error it returns, before anything is changed.
@@ -87,13 +102,9 @@ local ready, waiting, latest, open, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4],
 local now, seconds = get_time(ARGV[1]), tonumber(ARGV[2])
 local leased = {}
 for index = 6, #KEYS do
-    local key, at = KEYS[index], 3 + (index - 6) * 3
-    local member, number, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local is_stored = redis.call('TYPE', key).ok == 'hash'
-    if number == '' then number = is_stored and string.match(redis.call('HGET', key, 'open') or '', '^%d+') end
-    local text = is_stored and number and redis.call('HGET', key, 'delivery:' .. number) or ''
+    local key, member, number, token, text = read_attempt(6, index)
     local entry, is_damaged = split(text), false
-    if is_stored and number and not is_whole(entry) then
+    if number and not is_whole(entry) then
         -- It is leased with what is known of it, so that it can become a dead letter.
         is_damaged = true
         local status = string.sub(text, 1, 1) == 'l' and 'l' or 'q'
@@ -139,11 +150,8 @@ GIVE_BACK_SCRIPT: Final = (
 local ready, waiting, latest, open, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now, error = get_time(ARGV[1]), ARGV[2]
 for index = 6, #KEYS do
-    local key, at = KEYS[index], 3 + (index - 6) * 3
-    local member, number, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local is_stored = redis.call('TYPE', key).ok == 'hash'
-    if number == '' then number = is_stored and string.match(redis.call('HGET', key, 'open') or '', '^%d+') end
-    local entry = split(is_stored and number and redis.call('HGET', key, 'delivery:' .. number) or '')
+    local key, member, number, token, text = read_attempt(6, index)
+    local entry = split(text)
     if entry[1] == 'l' and entry[6] == token and is_whole(entry) then
         entry[1], entry[2], entry[6] = 'q', tostring(math.max(0, tonumber(entry[2]) - 1)), ''
         entry[4], entry[5] = format(now), format(0)
@@ -170,10 +178,8 @@ local ready, waiting, latest = KEYS[1], KEYS[2], KEYS[3]
 local now, seconds = get_time(ARGV[1]), tonumber(ARGV[2])
 local held = {}
 for index = 4, #KEYS do
-    local key, at = KEYS[index], 3 + (index - 4) * 3
-    local member, number, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local is_stored = redis.call('TYPE', key).ok == 'hash'
-    local entry = split(is_stored and redis.call('HGET', key, 'delivery:' .. number) or '')
+    local key, member, number, token, text = read_attempt(4, index)
+    local entry = split(text)
     if entry[1] == 'l' and entry[6] == token then
         entry[4], entry[5] = format(now + seconds), format(seconds)
         local failure = get_error(redis.pcall('HSET', key, 'delivery:' .. number, table.concat(entry, '\\t')))
