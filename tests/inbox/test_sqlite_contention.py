@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from veriff_async import InboxError
-from veriff_async._storage import sqlite_lock
+from veriff_async._storage import sqlite_log
 from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SessionSearch, SqliteInbox, _sqlite_retention, _sqlite_store
 from veriff_async.testing import session_event
@@ -55,8 +55,8 @@ async def test_log_of_a_busy_file_does_not_grow_without_end(
     path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records empty a log above the limit, which SQLite itself never does while several processes write."""
-    monkeypatch.setattr(sqlite_lock, "_MAX_LOG", 0)
-    monkeypatch.setattr(sqlite_lock, "_LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(sqlite_log, "_MAX_LOG", 0)
+    monkeypatch.setattr(sqlite_log, "_LOG_INTERVAL", 0.0)
     log = anyio.Path(f"{path}-wal")
     sizes: list[int] = []
     if store == "inbox":

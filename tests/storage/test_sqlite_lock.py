@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from veriff_async._storage import sqlite_lock
-from veriff_async._storage.sqlite_lock import LogLimit, WriteLock, is_busy, retry_busy, try_empty_log
+from veriff_async._storage import sqlite_lock, sqlite_log
+from veriff_async._storage.sqlite_lock import WriteLock, is_busy, retry_busy
+from veriff_async._storage.sqlite_log import LogLimit, try_empty_log
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,7 +84,8 @@ def other(path: Path) -> Generator[sqlite3.Connection]:
 def clock(other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return the clock of the lock."""
     clock = Clock(other)
-    monkeypatch.setattr(sqlite_lock, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
+    for module in (sqlite_lock, sqlite_log):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
     return clock
 
 
@@ -216,7 +218,7 @@ def test_reader_of_the_latest_snapshot_keeps_others_from_writing_for_a_moment_on
 @pytest.fixture
 def limit(db: sqlite3.Connection, path: Path, monkeypatch: pytest.MonkeyPatch) -> LogLimit:
     """Return the limit of a log of one page."""
-    monkeypatch.setattr(sqlite_lock, "_MAX_LOG", 4096)
+    monkeypatch.setattr(sqlite_log, "_MAX_LOG", 4096)
     return LogLimit(db, path, timeout=0)
 
 

@@ -23,7 +23,8 @@ from attrs import define, frozen
 
 from veriff_async._protocol.arguments import check_path, type_name
 from veriff_async._storage.sqlite_guard import FileGuard
-from veriff_async._storage.sqlite_lock import LogLimit, WriteLock, retry_busy
+from veriff_async._storage.sqlite_lock import WriteLock, retry_busy
+from veriff_async._storage.sqlite_log import LogLimit
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:

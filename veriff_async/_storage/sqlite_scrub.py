@@ -27,7 +27,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._storage.sqlite_file import close_database, connect, open_descriptor, real_path
-from veriff_async._storage.sqlite_lock import busy_error, try_empty_log
+from veriff_async._storage.sqlite_lock import busy_error
+from veriff_async._storage.sqlite_log import try_empty_log
 
 if TYPE_CHECKING:
     import sqlite3

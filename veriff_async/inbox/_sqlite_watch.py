@@ -8,7 +8,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._storage.sqlite_lock import retry_busy, try_empty_log
+from veriff_async._storage.sqlite_lock import retry_busy
+from veriff_async._storage.sqlite_log import try_empty_log
 from veriff_async.inbox._sqlite_retention import IDLE_PORTION
 from veriff_async.inbox._sqlite_schema import BUSY_TIMEOUT, ERRORS
 from veriff_async.inbox._sqlite_store import SqliteEventStore
