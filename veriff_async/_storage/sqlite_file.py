@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from attrs import define, frozen
 
@@ -30,6 +30,8 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from veriff_async._storage.sqlite_guard import Identity
+
 __all__ = (
     "Database",
     "Schema",
@@ -39,9 +41,6 @@ __all__ = (
     "open_descriptor",
     "real_path",
 )
-
-# The device and the inode of a file, which stay the same under every name of the file.
-_Identity: TypeAlias = tuple[int, int]
 
 _CREATION_LOCK: Final = Lock()
 
@@ -55,7 +54,7 @@ class _OpenFile:
         connection: The connection to it, once it is open. A child process must never close it, not even as garbage.
     """
 
-    identity: _Identity
+    identity: Identity
     connection: sqlite3.Connection | None = None
 
 
@@ -63,7 +62,7 @@ _open_files: set[_OpenFile] = set()
 _inherited_files: list[_OpenFile] = []
 
 # Descriptors that stay open while their file exists: the program may have connections of its own to it.
-_descriptors: dict[_Identity, int] = {}
+_descriptors: dict[Identity, int] = {}
 
 
 def _remember_inherited() -> None:
@@ -348,7 +347,7 @@ def _switch_to_wal(db: sqlite3.Connection, timeout: float) -> str:
     return str(retry_busy(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone()[0], timeout))
 
 
-def _identity(path: str | Path) -> _Identity:
+def _identity(path: str | Path) -> Identity:
     status = os.stat(path)  # noqa: PTH116  a path may be a str
     return status.st_dev, status.st_ino
 

@@ -13,7 +13,7 @@ from veriff_async._storage.sqlite_lock import is_busy
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ("FileGuard", "FileReplacedError")
+__all__ = ("FileGuard", "FileReplacedError", "Identity")
 
 # Seconds in which a checkpoint makes the file as short as the database was: others read and write in the meantime.
 _CHECKPOINT_SECONDS: Final = 60.0
@@ -21,8 +21,8 @@ _CHECKPOINT_SECONDS: Final = 60.0
 # Seconds between two looks for the size of the database, which take two microseconds of processor time each.
 _NOTE_INTERVAL: Final = 0.005
 
-# The device and the inode of a file, which stay the same under every name of the file.
-_Identity: TypeAlias = tuple[int, int]
+Identity: TypeAlias = tuple[int, int]
+"""The device and the inode of a file, which stay the same under every name of the file."""
 
 
 class FileReplacedError(Exception):
@@ -135,7 +135,7 @@ class FileGuard:
                     os.unlink(name)  # noqa: PTH108  a str, as everywhere here
 
 
-def _status(name: str) -> tuple[_Identity | None, int]:
+def _status(name: str) -> tuple[Identity | None, int]:
     """Return the identity and the size of the file with a name, or ``None`` and 0 if there is none."""
     try:
         status = os.stat(name)  # noqa: PTH116  a str is quicker, and this is done for every commit
