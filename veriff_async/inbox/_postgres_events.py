@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "DURABLE",
+    "IS_PENDING",
     "IS_VISIBLE",
     "NOW",
     "ChangePosition",
@@ -43,12 +44,13 @@ NOW: Final = "(SELECT coalesce(%(now)s::float8, extract(epoch FROM clock_timesta
 """The time in SQL; the parameter is the time of a test, or NULL."""
 
 # OFFSET 0 keeps the server from collecting all pending rows in order to look at a few sessions.
-_IS_PENDING: Final = """EXISTS (
+IS_PENDING: Final = """EXISTS (
     SELECT FROM veriff_inbox_delivery AS pending
     WHERE pending.session = session.number AND pending.status IN ('queued', 'leased') OFFSET 0)"""
+"""The condition in SQL that handlers wait for an event of a session, or handle one."""
 
 IS_VISIBLE: Final = f"""(greatest(session.touched, session.submitted_at) > {NOW} - %(max_age)s::float8
-    OR {_IS_PENDING})"""
+    OR {IS_PENDING})"""
 """The condition in SQL that retention keeps a session."""
 
 DURABLE: Final = """CASE current_setting('synchronous_commit')

@@ -75,11 +75,11 @@ class _Entry:
 
     request: RecordRequest
     future: asyncio.Future[Recorded]
-    batch: _Batch | None = None
+    batch: _RecordBatch | None = None
 
 
 @define(eq=False)
-class _Batch:
+class _RecordBatch:
     """The events of one transaction.
 
     Attributes:
@@ -132,7 +132,7 @@ class PostgresRecorder:
         self._loop = loop
         self._waiting: deque[_Entry] = deque()
         self._contended: dict[bytes, deque[_Entry]] = {}
-        self._batches: set[_Batch] = set()
+        self._batches: set[_RecordBatch] = set()
 
     async def record(self, request: RecordRequest) -> Recorded:
         """Record an event, in a transaction with others that wait.
@@ -194,29 +194,29 @@ class PostgresRecorder:
                 del self._contended[session]
             if entries:
                 locking.add(session)
-                self._start(_Batch(session=session), entries)
+                self._start(_RecordBatch(session=session), entries)
         while (
             self._waiting
             and len(self._batches) < _MAX_TRANSACTIONS
             and all(batch.is_slow or batch.session is not None for batch in self._batches)
         ):
             if entries := _take(self._waiting):
-                self._start(_Batch(), entries)
+                self._start(_RecordBatch(), entries)
 
-    def _start(self, batch: _Batch, entries: Sequence[_Entry]) -> None:
+    def _start(self, batch: _RecordBatch, entries: Sequence[_Entry]) -> None:
         batch.add(entries)
         self._batches.add(batch)
         batch.task = asyncio.create_task(self._run(batch), name="veriff-async inbox recorder")
         batch.task.add_done_callback(lambda _: self._end(batch))
 
-    def _end(self, batch: _Batch) -> None:
+    def _end(self, batch: _RecordBatch) -> None:
         """Let the next transaction begin."""
         for entry in batch.present:  # the task was cancelled, perhaps before it began, as when the loop ends
             _fail(entry, self._server.error_for(TimeoutError()))
         self._batches.discard(batch)
         self._begin()
 
-    async def _run(self, batch: _Batch) -> None:
+    async def _run(self, batch: _RecordBatch) -> None:
         """Record the events of a batch, and give each caller its result."""
 
         def allow_others() -> None:
@@ -237,7 +237,7 @@ class PostgresRecorder:
         finally:
             timer.cancel()
 
-    async def _record_parts(self, batch: _Batch) -> None:
+    async def _record_parts(self, batch: _RecordBatch) -> None:
         """Record the events of a batch in ever smaller parts, so that only those that cannot be stored fail."""
         parts = _halves(batch.present)
         while parts:
@@ -252,7 +252,7 @@ class PostgresRecorder:
                     raise
                 _fail(part[0], error)
 
-    async def _record(self, batch: _Batch, entries: Sequence[_Entry]) -> None:
+    async def _record(self, batch: _RecordBatch, entries: Sequence[_Entry]) -> None:
         """Record events in one transaction.
 
         Raises:

@@ -22,7 +22,7 @@ from veriff_async._storage.postgres import execute, fetch_all
 from veriff_async._storage.postgres_rows import RowParameters
 from veriff_async.errors import InboxError
 from veriff_async.inbox._postgres_codec import clean_text, digest_of, encode
-from veriff_async.inbox._postgres_events import NOW
+from veriff_async.inbox._postgres_events import IS_PENDING, NOW
 from veriff_async.models.state import IgnoredReason, RecordResult
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ LEFT JOIN veriff_inbox_delivery AS delivery ON delivery.event = event.number
 _READ_ONE: Final = _READ.format(wanted=_WANTED.sql(is_one=True)).encode()
 _READ_MANY: Final = _READ.format(wanted=_WANTED.sql(is_one=False)).encode()
 
-_EXPIRED: Final = """
-SELECT number FROM unnest(%(numbers)s::bigint[]) AS old (number) WHERE NOT EXISTS (
-    SELECT FROM veriff_inbox_delivery AS pending
-    WHERE pending.session = old.number AND pending.status IN ('queued', 'leased') OFFSET 0)
-"""
+_EXPIRED: Final = f"SELECT number FROM unnest(%(numbers)s::bigint[]) AS session (number) WHERE NOT {IS_PENDING}"
 
 _DELETE_EXPIRED: Final = "DELETE FROM veriff_inbox_session WHERE number = ANY (%(numbers)s::bigint[])"
 
@@ -201,7 +197,7 @@ class Recorded:
 
 
 @define(eq=False)
-class _Event:
+class _EventRow:
     """A stored event, or one that this transaction stores."""
 
     number: int
@@ -210,7 +206,7 @@ class _Event:
 
 
 @define(eq=False)
-class _Session:
+class _SessionRow:
     """A session while events are applied to it.
 
     Attributes:
@@ -234,7 +230,7 @@ class _Session:
     count: int
     added: int = 0
     is_touched: bool = False
-    events: dict[bytes, _Event] = field(factory=dict[bytes, _Event])
+    events: dict[bytes, _EventRow] = field(factory=dict[bytes, _EventRow])
     first: Recorded | None = None
 
 
@@ -245,11 +241,11 @@ async def record_events(
     token = secrets.token_bytes(8)
     recorded: dict[RecordRequest, Recorded] = {}
     while waiting := [request for request in requests if request not in recorded]:
-        recorded |= await _Pass(tables, waiting, token).record(connection)
+        recorded |= await _RecordPass(tables, waiting, token).record(connection)
     return [recorded[request] for request in requests]
 
 
-class _Pass:
+class _RecordPass:
     """One read and one write for some events."""
 
     def __init__(self, tables: EventTables, requests: Sequence[RecordRequest], token: bytes) -> None:
@@ -259,7 +255,7 @@ class _Pass:
         self._token = token
         self._time = 0.0
         self._numbers: list[int] = []
-        self._sessions: dict[bytes, _Session] = {}
+        self._sessions: dict[bytes, _SessionRow] = {}
         self._erased: set[bytes] = set()
         self._expired: set[int] = set()
         self._events: list[tuple[Value, ...]] = []
@@ -309,17 +305,17 @@ class _Pass:
             await execute(connection, _DELETE_EXPIRED, {"numbers": list(self._expired)})
         return rows
 
-    def _find_session(self, request: RecordRequest, row: Row) -> _Session:
+    def _find_session(self, request: RecordRequest, row: Row) -> _SessionRow:
         session = self._sessions.get(request.session)
         if session is None:
             stored_id = encode(request.event.session_id or "")
             _, _, _, _, number, state, submission, count, *_ = row
             if number is None or number in self._expired:
-                session = _Session(None, stored_id, None, None, None, 0)
+                session = _SessionRow(None, stored_id, None, None, None, 0)
             else:
                 before = None if state is None else self._codec.load_state(state, stored_id)
                 text = self._codec.load_submission(submission, stored_id)
-                session = _Session(number, stored_id, before, before, text, count)
+                session = _SessionRow(number, stored_id, before, before, text, count)
             self._sessions[request.session] = session
         return session
 
@@ -334,7 +330,7 @@ class _Pass:
             return None
         number, token, was_queued = row[9:]
         if session.number is not None and number is not None:
-            session.events.setdefault(request.key, _Event(number, token, was_queued))
+            session.events.setdefault(request.key, _EventRow(number, token, was_queued))
         known = session.events.get(request.key)
         if known is not None and known.token == call.token and call.sent is not None:
             return Recorded(call.sent)
@@ -354,9 +350,9 @@ class _Pass:
             self._repeat_event(request, known, counts=not result.is_duplicate)
         return recorded
 
-    def _add_event(self, request: RecordRequest, session: _Session, ignored: IgnoredReason | None) -> None:
+    def _add_event(self, request: RecordRequest, session: _SessionRow, ignored: IgnoredReason | None) -> None:
         event, number = request.event, self._numbers.pop()
-        session.events[request.key] = _Event(number, self._token, request.deliver)
+        session.events[request.key] = _EventRow(number, self._token, request.deliver)
         session.count += 1
         session.added += 1
         self._events.append(
@@ -374,7 +370,7 @@ class _Pass:
         if request.deliver:
             self._deliveries.append((number, request.session, bool(event.session_id), number))
 
-    def _repeat_event(self, request: RecordRequest, known: _Event, *, counts: bool) -> None:
+    def _repeat_event(self, request: RecordRequest, known: _EventRow, *, counts: bool) -> None:
         if counts:  # the first webhook about a polled decision
             known.token = self._token
             self._confirmed.append(known.number)
